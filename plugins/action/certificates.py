@@ -1,0 +1,61 @@
+"""The controller's half of certificates: it reads and checks the files that users bring."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import Option, OwnCertificate
+
+
+class ActionModule(ActionBase):
+    """Send every app's certificate, or the wish for a self-signed one, in one call."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Read the users' files, check them all, and run the module once."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        now = datetime.datetime.now(datetime.timezone.utc)
+        apps, privkeys, mistakes, warnings = [], {}, [], []
+        for app in self._task.args["apps"]:
+            sent = {"name": app["name"], "domains": app["domains"]}
+            apps.append(sent)
+            if not app.get("certificate"):
+                continue
+            try:
+                own = self._read(app["name"], app["certificate"])
+            except AnsibleError as error:
+                mistakes.append(str(error))
+                continue
+            mistakes += own.mistakes(app["domains"], now)
+            warnings += own.warnings(now)
+            sent["fullchain"] = own.fullchain_text
+            privkeys[app["name"]] = own.privkey_text
+        if mistakes:
+            raise AnsibleActionFail("\n  - ".join(["Certificates cannot be used; nothing was changed.", *mistakes]))
+        result.update(
+            self._execute_module(
+                module_name="slipway.asgi.certificates",
+                module_args={**self._task.args, "apps": apps, "privkeys": privkeys},
+                task_vars=task_vars,
+            )
+        )
+        result["warnings"] = [*result.get("warnings", []), *warnings]
+        return result
+
+    def _read(self, name: str, certificate: dict[str, str]) -> OwnCertificate:
+        options, texts = [], []
+        for key in ("fullchain", "privkey"):
+            option = Option(f"slipway_apps.{name}.certificate.{key}", certificate[key])
+            try:
+                texts.append(self._loader.get_text_file_contents(self._find_needle("files", option.path)))
+            except AnsibleError as error:
+                raise AnsibleActionFail(option.wrong(f"it cannot be read on the controller: {error}")) from error
+            options.append(option)
+        return OwnCertificate(*options, *texts)

@@ -1,0 +1,58 @@
+"""The controller's half of release: the configuration rendered, the source sent where it is needed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete
+
+
+class ActionModule(ActionBase):
+    """Send one app with all that its state needs."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module for one app."""
+        variables = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        state = arguments.get("state", "live")
+        building = state == "present"
+        files = [] if building else arguments.pop("files", [])
+        arguments.pop("files", None)
+        app = complete(self, arguments["app"], files, variables, hashed=building)
+        if building:
+            app["secrets"] = {}
+            app["archive"] = self._send(app["source"])
+        if arguments.get("server"):
+            arguments["server"] = self._loader.get_text_file_contents(self._find_needle("files", arguments["server"]))
+        arguments["app"] = app
+        result.update(
+            self._execute_module(module_name="slipway.asgi.release", module_args=arguments, task_vars=variables)
+        )
+        self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+    def _send(self, source: dict[str, Any]) -> str | None:
+        """Send the files of a path to the host, and return where they lie there."""
+        if not source.get("path") or self._play_context.check_mode:
+            return None
+        if self._connection._shell.tmpdir is None:
+            self._make_tmp_path()
+        target: str = self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar")
+        handle, name = tempfile.mkstemp(dir=constants.DEFAULT_LOCAL_TMP)
+        os.close(handle)
+        try:
+            archive(Path(source["path"]), Path(name))
+            return str(self._transfer_file(name, target))
+        finally:
+            os.unlink(name)

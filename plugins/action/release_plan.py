@@ -1,0 +1,44 @@
+"""The controller's half of release_plan: all apps with their configuration rendered, in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete
+
+
+class ActionModule(ActionBase):
+    """Send what is wanted of every app and have it compared with what is live."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module once for all apps."""
+        variables = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = self._task.args
+        server = self._loader.get_text_file_contents(self._find_needle("files", arguments["server"]))
+        apps = [complete(self, app, arguments["files"], variables, hashed=True) for app in arguments["apps"]]
+        found = self._execute_module(
+            module_name="slipway.asgi.release_plan",
+            module_args={"apps": apps, "server": server},
+            task_vars=variables,
+        )
+        if found.get("failed"):
+            return {**result, **found}
+        plans = found.pop("plans")
+        known = {app["name"]: app for app in arguments["apps"]}
+        found["apps"] = {
+            plan["name"]: {**known[plan["name"]], "release": plan["release"], "source": plan["source"], "plan": plan}
+            for plan in plans
+        }
+        found["build"] = [plan["name"] for plan in plans if plan["build"]]
+        found["migrate"] = [plan["name"] for plan in plans if plan["migrate"]]
+        found["live"] = [plan["name"] for plan in plans if plan["switch"] or plan["tidy"]]
+        found["reload"] = [plan["name"] for plan in plans if plan["reload"]]
+        result.update(found)
+        return result

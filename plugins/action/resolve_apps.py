@@ -1,0 +1,86 @@
+"""Resolve what the user wrote about apps, before anything on the host is touched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import Context, Mistakes, load_specs, resolve
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+# Distribution and release, as Ansible's facts name them, to the version of its own Python.
+SUPPORTED = {
+    ("Debian", "12"): "3.11",
+    ("Debian", "13"): "3.13",
+    ("Ubuntu", "22.04"): "3.10",
+    ("Ubuntu", "24.04"): "3.12",
+}
+# gunicorn 27 and uvicorn 0.54 need it.
+OLDEST_PYTHON = (3, 11)
+
+
+class ActionModule(ActionBase):
+    """Return each role's view of the apps, or fail with every mistake at once."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Resolve the apps of one host."""
+        variables = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        base = Path(variables.get("inventory_dir") or os.getcwd())
+        mistakes: list[str] = []
+        own_python = self._own_python(variables, mistakes)
+        try:
+            views = resolve(load_specs(ROLES), variables, Context(self._templar.template, origin, base))
+        except Mistakes as error:
+            mistakes += error.messages
+            views = {"app": []}
+        versions = []
+        for app in views["app"]:
+            version = own_python if app["python"] == "system" else app["python"]
+            if version and tuple(map(int, version.split("."))) < OLDEST_PYTHON:
+                mistakes.append(
+                    f"slipway_apps.{app['name']}.python is \"{app['python']}\", which is Python {version} here: "
+                    f"{'.'.join(map(str, OLDEST_PYTHON))} or newer is needed; set python: \"3.13\""
+                )
+            if version != own_python:
+                versions.append(app["python"])
+        if mistakes:
+            count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+            host = variables.get("inventory_hostname")
+            raise AnsibleActionFail(
+                "\n  - ".join([f"The variables of {host} have {count}; nothing was changed.", *mistakes])
+            )
+        result.update(changed=False, views=views, python_versions=sorted(set(versions)))
+        return result
+
+    def _own_python(self, variables: dict[str, Any], mistakes: list[str]) -> str | None:
+        facts = variables.get("ansible_facts", {})
+        name, release = facts.get("distribution"), facts.get("distribution_version", "")
+        key = (name, release.split(".")[0] if name == "Debian" else release)
+        if key not in SUPPORTED:
+            known = ", ".join(" ".join(pair) for pair in SUPPORTED)
+            mistakes.append(f"The host runs {name} {release}: Slipway supports {known}")
+        return SUPPORTED.get(key)
+
+
+def origin(value: Any) -> str:
+    """Where a value was written, as ``file:line``; "" where Ansible does not know.
+
+    Ansible keeps this in a tag whose reader is not public yet, so that its absence must not matter.
+    """
+    try:
+        from ansible._internal._datatag._tags import Origin
+    except ImportError:
+        return ""
+    tag = Origin.get_tag(value)
+    if tag is None or not tag.path:
+        return ""
+    return f"{os.path.relpath(tag.path)}:{tag.line_num}" if tag.line_num else os.path.relpath(tag.path)

@@ -1,0 +1,76 @@
+"""What a run did, in one line for each app."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, Mapping
+
+DOCUMENTATION = r"""
+name: summary
+short_description: Sum up a run in one line for each app
+description:
+  - Joins what was planned with what the tasks returned.
+version_added: 0.1.0
+author: The Slipway developers (@slipway)
+positional: results
+options:
+  _input:
+    description: The apps of M(slipway.asgi.release_plan).
+    type: list
+    elements: dict
+    required: true
+  results:
+    description: The registered results of the looped tasks with M(slipway.asgi.release), oldest first.
+    type: list
+    elements: dict
+    required: true
+  port:
+    description: The port on which clients reach HTTPS.
+    type: int
+    default: 443
+"""
+
+EXAMPLES = r"""
+lines: "{{ __app_plan.apps.values() | slipway.asgi.summary([__app_built, __app_live]) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: For each app its name, release, slot, what was done and a line that says it all.
+  type: list
+  elements: dict
+"""
+
+DONE = {"present": "built", "migrated": "migrated", "live": "live", "reloaded": "reloaded"}
+
+
+def summary(apps: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]], port: int = 443) -> list[Any]:
+    """One entry for each app: name, release, slot, seconds by step, and the line for a reader."""
+    return [_entry(app, list(results), int(port)) for app in apps]
+
+
+def _entry(app: Mapping[str, Any], results: list[Mapping[str, Any]], port: int) -> dict[str, Any]:
+    release, slot = app["plan"]["live"], app["plan"]["live_slot"]
+    timings: dict[str, float] = {}
+    for result in results:
+        for done in result.get("results", []):
+            if done.get("item") == app["name"] and "timings" in done:
+                timings.update(done["timings"])
+                release, slot = done["release"], done["slot"]
+    address = f"https://{app['domains'][0]}{'' if port == 443 else f':{port}'}"
+    steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in timings.items() if seconds >= 0.05)
+    took = f"{sum(timings.values()):.1f} s ({steps})" if timings else "unchanged"
+    return {
+        "name": app["name"],
+        "release": release,
+        "slot": slot,
+        "timings": timings,
+        "line": f"{app['name']}: {address} serves release {release} from slot {slot}, {took}",
+    }
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Their names."""
+        return {"summary": summary}

@@ -1,0 +1,183 @@
+"""Where Slipway keeps an app on a host, and the few commands by which it moves it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import subprocess
+import time
+from pathlib import Path
+from typing import Mapping, Sequence
+
+SLOTS = ("blue", "green")
+
+
+class Failed(Exception):
+    """A step that did not succeed; the message says which, why, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The paths and units of one app.
+
+    Attributes:
+        name: the app's name.
+        root: the root of the file system, another directory in tests.
+    """
+
+    name: str
+    root: Path = Path("/")
+
+    @property
+    def home(self) -> Path:
+        """What the app is served from: releases, slots and the links that say which is live."""
+        return self.root / "srv/slipway" / self.name
+
+    @property
+    def releases(self) -> Path:
+        """The directory of releases, by id."""
+        return self.home / "releases"
+
+    @property
+    def live(self) -> Path:
+        """The link to the slot that gets the traffic; nginx resolves it at every connect."""
+        return self.home / "live"
+
+    @property
+    def previous(self) -> Path:
+        """The link to the slot that was live before; pages of the release before find their assets there."""
+        return self.home / "previous"
+
+    @property
+    def configuration(self) -> Path:
+        """The directory with a link for each slot to its configuration."""
+        return self.root / "etc/slipway" / self.name
+
+    @property
+    def units(self) -> Path:
+        """Where unit files are installed."""
+        return self.root / "etc/systemd/system"
+
+    @property
+    def cache(self) -> Path:
+        """What builds of this app may keep; of no other app."""
+        return self.root / "var/cache/slipway" / self.name
+
+    def release(self, identity: str) -> Path:
+        """The directory of a release."""
+        return self.releases / identity
+
+    def is_complete(self, identity: str) -> bool:
+        """Whether a release was built to its end."""
+        return (self.release(identity) / "complete").is_file()
+
+    def slot(self, slot: str) -> Path:
+        """A slot's directory, with its links ``release`` and ``socket``."""
+        return self.home / "slots" / slot
+
+    def socket(self, slot: str) -> Path:
+        """The socket on which a slot is reached."""
+        return self.root / "run/slipway" / f"{self.name}-{slot}.sock"
+
+    def unit(self, slot: str, kind: str = "service") -> str:
+        """The name of a slot's unit: kind is service, socket, check.service or migrate.service."""
+        task, _, suffix = kind.rpartition(".")
+        return f"slipway-{self.name}{'-' if task else ''}{task}@{slot}.{suffix}"
+
+    def live_slot(self) -> str | None:
+        """The slot that the link names, or None before the first release."""
+        return _target(self.live)
+
+    def previous_slot(self) -> str | None:
+        """The slot that was live before, or None where its content is gone."""
+        return _target(self.previous)
+
+    def release_in(self, slot: str) -> str | None:
+        """The release that a slot holds, or None."""
+        return _target(self.slot(slot) / "release")
+
+
+def _target(link: Path) -> str | None:
+    try:
+        return os.path.basename(os.readlink(link))
+    except OSError:
+        return None
+
+
+def run(
+    command: Sequence[str], what: str = "", environment: Mapping[str, str] | None = None, seconds: float | None = None
+) -> str:
+    """Run a command to its end.
+
+    Args:
+        command: the program and its arguments; no shell is involved.
+        what: how the failure is introduced, such as ``the build``.
+        environment: variables on top of the caller's.
+        seconds: how long it may take; None is as long as it wants.
+
+    Returns:
+        What it printed, both streams together.
+
+    Raises:
+        Failed: it could not be started, took too long, or ended with another status than 0.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **(environment or {})},
+            timeout=seconds,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise Failed(f"{what or shlex.join(command)}: {error.filename} is not installed") from error
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"{what or shlex.join(command)} took longer than {seconds:g} seconds") from error
+    if done.returncode:
+        shown = what or shlex.join(command)
+        raise Failed(f"{shown} failed with status {done.returncode}:\n{last_lines(done.stdout)}")
+    return done.stdout
+
+
+def last_lines(text: str, count: int = 30) -> str:
+    """The last lines of an output, which is where a failure says why."""
+    return "\n".join(text.strip().splitlines()[-count:])
+
+
+class Systemd:
+    """The service manager, as far as a release needs it."""
+
+    def show(self, *units: str) -> dict[str, dict[str, str]]:
+        """The properties ActiveState, SubState, NRestarts, UnitFileState and NeedDaemonReload of units, by name."""
+        properties = "Id,ActiveState,SubState,NRestarts,UnitFileState,NeedDaemonReload"
+        output = run(["systemctl", "show", f"--property={properties}", *units])
+        blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in output.strip().split("\n\n")]
+        return {block["Id"]: block for block in blocks}
+
+    def is_running(self, unit: str) -> bool:
+        """Whether a unit is anything but off: also while it starts or stops."""
+        return self.show(unit)[unit]["ActiveState"] not in ("inactive", "failed")
+
+    def call(self, *arguments: str) -> None:
+        """Run systemctl with these arguments; ``Failed`` if it does not succeed."""
+        run(["systemctl", "--quiet", *arguments])
+
+    def verify(self, paths: Sequence[Path]) -> None:
+        """Refuse unit files that systemd has anything to say about; it exits with 0 on unknown keys."""
+        output = run(["systemd-analyze", "verify", "--man=no", *map(str, paths)], what="systemd-analyze verify")
+        if output.strip():
+            raise Failed(f"systemd does not accept the units as they are:\n{last_lines(output)}")
+
+    def journal(self, unit: str, since: float) -> str:
+        """A unit's last lines since a time in seconds of the epoch."""
+        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=25", f"--unit={unit}"]
+        return run([*command, f"--since=@{since:.0f}"]).strip()
+
+    def now(self) -> float:
+        """The time, in seconds of the epoch."""
+        return time.time()

@@ -1,0 +1,454 @@
+"""The way of a release on a host: stage, probe, switch, verify, retire.
+
+What is on disk is the only state. The link ``live`` names the slot that gets the traffic, and it changes with one
+rename; everything before that rename touches the idle slot alone, everything after it can be done again by the next
+run. So whenever this is cut off, one complete release is live with its own configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import http.client
+import json
+import os
+import pwd
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
+
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
+    File,
+    Fingerprint,
+    Generations,
+    lies_at,
+    make_directory,
+    point,
+    write,
+)
+from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
+
+# What a SIGHUP takes up by itself; a change of anything else goes through the other slot.
+RELOADABLE = {"gunicorn.conf.py"}
+# The files of a configuration that are installed as units, by their names there.
+UNITS = ("service", "socket", "check.service", "migrate.service")
+# Good answers in a row that make an app ready, so that one lucky worker is not enough.
+GOOD_ANSWERS = 3
+# Where nginx answers this host, and no other, with what the live slot says of its readiness.
+VERIFY_PATH = "/.slipway/ready"
+RELEASE_HEADER = "X-Slipway-Release"
+# Seconds: one probe, the pause between two, and how long another deploy may hold the lock before this one gives up.
+PROBE_SECONDS = 5.0
+PAUSE_SECONDS = 0.1
+LOCK_SECONDS = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Front:
+    """What stands before the app.
+
+    Attributes:
+        user: the user as whom it connects to sockets.
+        port: the port on which it answers HTTPS on this host.
+    """
+
+    user: str = "www-data"
+    port: int = 443
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """How an app is asked whether it is ready.
+
+    Attributes:
+        path: the path that it answers with a status from 200 to 399.
+        host: the Host it is asked for.
+        seconds: how long it has to become ready.
+    """
+
+    path: str
+    host: str
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What there is to do, each with the reasons for it.
+
+    Attributes:
+        switch: why the other slot has to take over.
+        reload: why the live slot has to take up its server's settings; a switch does that as well.
+        tidy: what an earlier run did not get to.
+    """
+
+    switch: list[str] = dataclasses.field(default_factory=list)
+    reload: list[str] = dataclasses.field(default_factory=list)
+    tidy: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def reasons(self) -> list[str]:
+        """All of them, for a reader."""
+        return [*self.switch, *self.reload, *self.tidy]
+
+
+@contextlib.contextmanager
+def locked(layout: Layout, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Keep every other deploy of this app out; the kernel lets go of the lock when this process ends, however it ends.
+
+    Raises:
+        Failed: another deploy did not finish within ``seconds``.
+    """
+    make_directory(layout.home)
+    with open(layout.home / "lock", "w", encoding="ascii") as handle:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Failed(f"another deploy of {layout.name} is at work on this host; try again later") from None
+                time.sleep(PAUSE_SECONDS)
+        yield
+
+
+class Slots:
+    """The two slots of an app, and the transaction that moves the traffic between them.
+
+    Args:
+        layout: the app's paths.
+        systemd: the service manager.
+        front: what stands before the app.
+    """
+
+    def __init__(self, layout: Layout, systemd: Systemd, front: Front = Front()) -> None:
+        self.layout = layout
+        self.systemd = systemd
+        self.front = front
+        self.timings: dict[str, float] = {}
+
+    def idle(self) -> str:
+        """The slot that does not get the traffic."""
+        return SLOTS[0] if self.layout.live_slot() != SLOTS[0] else SLOTS[1]
+
+    def generations(self, slot: str) -> Generations:
+        """The configurations of this app, and the link to the one of a slot."""
+        return Generations(self.layout.configuration / "generations", self.layout.configuration / slot)
+
+    def differing(self, slot: str, wanted: Mapping[str, Fingerprint]) -> list[str]:
+        """What of a slot's configuration is not as wanted, its installed units among it."""
+        found = self.generations(slot).differing(wanted)
+        units = [
+            kind for kind in UNITS if kind in wanted and not wanted[kind].fits(self.layout.units / self._unit(slot, kind))
+        ]
+        return sorted({*found, *units})
+
+    def _unit(self, slot: str, kind: str) -> str:
+        return self.layout.unit(slot, kind)
+
+    def work(self, release: str, wanted: Mapping[str, Fingerprint], state: Mapping[str, Mapping[str, str]]) -> Work:
+        """What there is to do until a release serves with this configuration.
+
+        Args:
+            release: the id of the wanted release.
+            wanted: the wanted configuration.
+            state: what systemd says of the units of both slots, from :meth:`Systemd.show`.
+        """
+        live, idle = self.layout.live_slot(), self.idle()
+        if live is None:
+            return Work(switch=["nothing is live yet"])
+        switch, reload, tidy = [], [], []
+        if self.layout.release_in(live) != release:
+            switch.append(f"release {self.layout.release_in(live)} is live")
+        for path in self.differing(live, wanted):
+            (reload if path in RELOADABLE else switch).append(f"{path} differs")
+        for kind in ("service", "socket"):
+            active = state[self._unit(live, kind)]["ActiveState"]
+            if active not in ("active", "reloading"):
+                switch.append(f"{self._unit(live, kind)} is {active}")
+        if state[self._unit(idle, "service")]["ActiveState"] in ("active", "reloading", "activating"):
+            tidy.append(f"{self._unit(idle, 'service')} still runs")
+        for slot in SLOTS:
+            if self.layout.slot(slot).exists() and state[self._unit(slot, "socket")]["UnitFileState"] != "enabled":
+                tidy.append(f"{self._unit(slot, 'socket')} is not enabled")
+        return Work(switch, reload, tidy)
+
+    def tidy(self) -> None:
+        """Finish what a run that was cut off after its switch had left: the old slot stops, both sockets are enabled."""
+        self.retire(self.idle())
+        sockets = [self._unit(slot, "socket") for slot in SLOTS if self.layout.slot(slot).exists()]
+        self.systemd.call("enable", *sockets)
+
+    def stage(self, release: str, files: Sequence[File]) -> str:
+        """Put a release and its configuration into the idle slot, and have its socket listen.
+
+        Returns:
+            The slot.
+
+        Raises:
+            Failed: systemd does not accept the units.
+        """
+        with self._timed("stage"):
+            slot = self.idle()
+            service = self._unit(slot, "service")
+            if self.systemd.is_running(service):
+                # A drain that still goes on ends here: its slot is needed.
+                self.systemd.call("stop", service)
+            if self.layout.previous_slot() == slot:
+                self.layout.previous.unlink()
+            generations = self.generations(slot)
+            if generations.differing({file.path: Fingerprint.of(file) for file in files}):
+                generations.activate(generations.stage(files, private=["secrets"]))
+            home = self.layout.slot(slot)
+            make_directory(home)
+            point(home / "release", f"../../releases/{release}")
+            point(home / "socket", str(self.layout.socket(slot)))
+            self._install(slot, files)
+            return slot
+
+    def _install(self, slot: str, files: Sequence[File]) -> None:
+        """Install the slot's units where they differ, and make sure of its socket."""
+        units = {self.layout.units / self._unit(slot, file.path): file for file in files if file.path in UNITS}
+        changed = {path: file for path, file in units.items() if not lies_at(file, path)}
+        for path, file in changed.items():
+            write(dataclasses.replace(file, path=str(path)), path)
+        if changed:
+            self.systemd.verify(list(units))
+            self.systemd.call("daemon-reload")
+        socket_unit = self._unit(slot, "socket")
+        state = self.systemd.show(socket_unit)[socket_unit]
+        if self.layout.units / socket_unit in changed and state["ActiveState"] == "active":
+            self.systemd.call("stop", socket_unit)
+        if state["UnitFileState"] != "enabled":
+            self.systemd.call("enable", socket_unit)
+        self.systemd.call("start", socket_unit)
+
+    def migrate(self, slot: str) -> None:
+        """Run the app's migration with the release and the configuration of a slot, in the app's own sandbox."""
+        unit = self._unit(slot, "migrate.service")
+        started = self.systemd.now()
+        with self._timed("migrate"):
+            try:
+                self.systemd.call("start", unit)
+            except Failed as error:
+                raise Failed(
+                    "the migration failed, so the release does not go live; what served still does:\n"
+                    f"{self.systemd.journal(unit, started)}"
+                ) from error
+
+    def start_and_probe(self, slot: str, release: str, probe: Probe) -> None:
+        """Start the idle slot and wait until it answers well several times in a row.
+
+        Raises:
+            Failed: it crashed or never became ready; it is stopped again, and its release is kept for a look.
+        """
+        service = self._unit(slot, "service")
+        started = self.systemd.now()
+        with self._timed("probe"):
+            try:
+                self.systemd.call("start", "--no-block", service)
+                self._await(slot, release, probe)
+            except Failed as error:
+                self.systemd.call("stop", service)
+                raise Failed(
+                    f"release {release} is refused and what served still does: {error}\n"
+                    f"The last lines of {service}:\n{self.systemd.journal(service, started)}"
+                ) from error
+
+    def _await(self, slot: str, release: str, probe: Probe) -> None:
+        service = self._unit(slot, "service")
+        deadline = time.monotonic() + probe.seconds
+        good = 0
+        restarts = None
+        while good < GOOD_ANSWERS:
+            state = self.systemd.show(service)[service]
+            if state["ActiveState"] == "failed" or restarts not in (None, state["NRestarts"]):
+                raise Failed("the app stops by itself")
+            restarts = state["NRestarts"]
+            seen = ask_socket(self.layout.socket(slot), probe, release)
+            good = good + 1 if not seen else 0
+            if time.monotonic() > deadline:
+                raise Failed(f"{probe.path} was not answered well within {probe.seconds:g} seconds: {seen}")
+            time.sleep(PAUSE_SECONDS)
+
+    def switch(self, slot: str, release: str, probe: Probe) -> None:
+        """Give a probed slot the traffic, look at it as a client would, and take the traffic back if it is not right.
+
+        Raises:
+            Failed: it did not answer behind the front; the slot that was live before is live again.
+        """
+        before = self.layout.live_slot()
+        with self._timed("switch"):
+            if before:
+                point(self.layout.previous, f"slots/{before}")
+            point(self.layout.live, f"slots/{slot}")
+        try:
+            with self._timed("verify"):
+                self._verify(release, probe)
+        except Failed as error:
+            started = self.systemd.now() - self.timings["verify"] - 1
+            if before:
+                point(self.layout.live, f"slots/{before}")
+                self.layout.previous.unlink()
+            else:
+                self.layout.live.unlink()
+            service = self._unit(slot, "service")
+            self.systemd.call("stop", service)
+            back = f"release {self.layout.release_in(before)} is live again" if before else "nothing is live"
+            raise Failed(
+                f"release {release} was taken back after the switch, {back}: {error}\n"
+                f"The last lines of {service}:\n{self.systemd.journal(service, started)}"
+            ) from error
+
+    def _verify(self, release: str, probe: Probe) -> None:
+        socket_path = self.layout.live / "socket"
+        for look in (
+            lambda: ask_as(self.front.user, socket_path, probe, release),
+            lambda: ask_front(self.front.port, probe, release),
+        ):
+            problem = ""
+            for _ in range(GOOD_ANSWERS):
+                problem = look()
+                if not problem:
+                    break
+                time.sleep(PAUSE_SECONDS)
+            if problem:
+                raise Failed(problem)
+
+    def retire(self, slot: str) -> None:
+        """Tell a slot to stop, without waiting: it drains by itself."""
+        service = self._unit(slot, "service")
+        if self.systemd.is_running(service):
+            self.systemd.call("stop", "--no-block", service)
+
+    def reload(self, files: Sequence[File], probe: Probe) -> None:
+        """Let the live slot take up a new gunicorn.conf.py by SIGHUP; refused, it keeps the one it has.
+
+        Raises:
+            Failed: nothing is live, the check before the SIGHUP refused it, or the app was not ready after it.
+        """
+        slot = self.layout.live_slot()
+        if slot is None:
+            raise Failed("nothing is live, so there is nothing to reload")
+        service = self._unit(slot, "service")
+        generations = self.generations(slot)
+        before = generations.current()
+        started = self.systemd.now()
+        with self._timed("reload"):
+            if generations.differing({file.path: Fingerprint.of(file) for file in files}):
+                generations.activate(generations.stage(files, private=["secrets"]))
+            try:
+                self.systemd.call("reload", service)
+                self._await(slot, self.layout.release_in(slot) or "", probe)
+            except Failed as error:
+                if before:
+                    generations.activate(before)
+                raise Failed(
+                    f"the reload is refused and the app serves on as before: {error}\n"
+                    f"{self.systemd.journal(self._unit(slot, 'check.service'), started)}"
+                ) from error
+
+    def prune(self) -> None:
+        """Remove the configurations that no slot has."""
+        current = [self.generations(slot).current() for slot in SLOTS]
+        self.generations(SLOTS[0]).prune([path for path in current if path])
+
+    @contextlib.contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[step] = round(time.monotonic() - started, 3)
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=PROBE_SECONDS)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask_socket(path: Path, probe: Probe, release: str) -> str:
+    """Ask an app over its own socket whether it is ready, and whether it is the release that is meant.
+
+    Returns:
+        "" where it is, else what is wrong.
+    """
+    return _ask(_SocketConnection(path), probe.path, probe.host, release)
+
+
+def ask_as(user: str, path: Path, probe: Probe, release: str) -> str:
+    """The same, as another user of this host: the front's, whose rights are the ones that count."""
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        return f"this host has no user {user}, as whom the front would connect"
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            os.initgroups(user, account.pw_gid)
+            os.setgid(account.pw_gid)
+            os.setuid(account.pw_uid)
+            os.write(writer, json.dumps(ask_socket(path, probe, release)).encode()[:4000])
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as stream:
+        answer = stream.read()
+    os.waitpid(child, 0)
+    problem = json.loads(answer) if answer else "the question could not be asked"
+    return f"as {user}: {problem}" if problem else ""
+
+
+def ask_front(port: int, probe: Probe, release: str) -> str:
+    """The same over HTTPS through the front of this host.
+
+    The certificate is not checked here: it may be a self-signed one, and the connection does not leave the host.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connection = http.client.HTTPSConnection(probe.host, port, timeout=PROBE_SECONDS, context=context)
+    # Only the address is ours to choose: name and Host stay the app's own.
+    connection._create_connection = (  # type: ignore[attr-defined]
+        lambda address, *rest, **named: socket.create_connection(("127.0.0.1", port), PROBE_SECONDS)
+    )
+    problem = _ask(connection, VERIFY_PATH, probe.host, release)
+    return f"over HTTPS through the front: {problem}" if problem else ""
+
+
+def _ask(connection: http.client.HTTPConnection, path: str, host: str, release: str) -> str:
+    headers = {"Host": host, "X-Forwarded-Proto": "https", "X-Forwarded-Host": host, "Connection": "close"}
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read(2000).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return f"no answer: {error or type(error).__name__}"
+    finally:
+        connection.close()
+    if not 200 <= answer.status < 400:
+        return f"status {answer.status}: {body[:500]}"
+    found = answer.headers.get(RELEASE_HEADER)
+    return "" if found == release else f"release {found} answered in place of {release}"
+
+
+def summary(slots: Slots) -> dict[str, Any]:
+    """What is live now, for a result."""
+    live = slots.layout.live_slot()
+    previous = slots.layout.previous_slot()
+    return {
+        "slot": live,
+        "release": slots.layout.release_in(live) if live else None,
+        "previous": slots.layout.release_in(previous) if previous else None,
+    }

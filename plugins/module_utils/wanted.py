@@ -1,0 +1,73 @@
+"""What a task wants of an app, as the modules release and release_plan take it."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
+from ansible_collections.slipway.asgi.plugins.module_utils.releases import Inputs
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import Probe
+
+SECRETS = "secrets"
+# Only root may read these; systemd hands them to the app.
+SECRET_MODE = 0o600
+
+APP_OPTIONS: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "release": {"type": "str"},
+    "source": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "path": {"type": "str"},
+            "digest": {"type": "str"},
+            "git": {"type": "str"},
+            "version": {"type": "str", "default": "HEAD"},
+        },
+    },
+    "archive": {"type": "path"},
+    "python": {"type": "str", "default": "system"},
+    "build": {"type": "str", "default": ""},
+    "files": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "str", "required": True},
+            "content": {"type": "str", "required": True},
+            "mode": {"type": "str", "default": "0644"},
+        },
+    },
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "migrate": {"type": "bool", "default": False},
+    "domains": {"type": "list", "elements": "str", "required": True},
+    "ready_path": {"type": "str", "default": "/"},
+    "ready_seconds": {"type": "int", "default": 60},
+    "keep_releases": {"type": "int", "default": 5},
+}
+FRONT_OPTIONS: dict[str, Any] = {
+    "user": {"type": "str", "default": "www-data"},
+    "port": {"type": "int", "default": 443},
+}
+
+
+def inputs_of(app: Mapping[str, Any], server: str) -> Inputs:
+    """What the app's release is made of."""
+    return Inputs(app["source"], app["python"], app["build"], server)
+
+
+def probe_of(app: Mapping[str, Any]) -> Probe:
+    """How the app is asked whether it is ready."""
+    return Probe(app["ready_path"], app["domains"][0], app["ready_seconds"])
+
+
+def files_of(app: Mapping[str, Any]) -> list[File]:
+    """The configuration of the app's slot, secrets among it."""
+    secrets = [File(f"{SECRETS}/{name}", str(value).encode(), SECRET_MODE) for name, value in app["secrets"].items()]
+    return [*map(File.of, app["files"]), *secrets]
+
+
+def fingerprints_of(app: Mapping[str, Any]) -> dict[str, Fingerprint]:
+    """The same as fingerprints, where of each secret only the SHA-256 was sent."""
+    files = {file.path: Fingerprint.of(file) for file in map(File.of, app["files"])}
+    return files | {f"{SECRETS}/{name}": Fingerprint(value, SECRET_MODE, 0, 0) for name, value in app["secrets"].items()}

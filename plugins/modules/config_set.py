@@ -1,0 +1,287 @@
+#!/usr/bin/python
+"""A set of configuration files, changed as one transaction."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: config_set
+short_description: Put a set of configuration files in place as one transaction
+description:
+  - Renders a whole set of files on the controller and writes it in a single call, where a loop of
+    M(ansible.builtin.template) would cost a round trip and more for each file.
+  - With O(store), the set is a directory that changes with one rename. The new generation is validated as a whole
+    before it becomes current; if it is refused, what is in force stays as it was, on disk and in memory.
+  - Without O(store), each file is replaced at its own absolute path with one rename.
+author: The Slipway developers (@slipway)
+version_added: 0.1.0
+options:
+  store:
+    description:
+      - The directory of the set. Its generations lie in C(generations/), and the link C(current) names the one in
+        force; files refer to each other by the path of that link. The generation before is kept.
+    type: path
+  pending:
+    description:
+      - A file that exists from a change until the set has been applied, so that a run that was cut off in between is
+        finished by the next one. O(apply) removes it when it has succeeded; without O(apply), the handler that applies
+        the set does.
+    type: path
+  files:
+    description: The whole set. With O(store), a file that is not listed is not in the new generation.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description:
+          - Where the file lies, relative to the generation with O(store), otherwise absolute. With O(files[].each), a
+            key of the element may stand in it in braces, as in C(sites/{name}.conf).
+        type: str
+        required: true
+      template:
+        description: The template of the calling role that makes the file.
+        type: str
+      src:
+        description: The file of the calling role that is copied as it is.
+        type: str
+      content:
+        description: The content itself.
+        type: str
+      each:
+        description: A list; the entry stands for one file per element, which the template sees as C(item).
+        type: list
+        elements: dict
+      mode:
+        description: The octal permission bits.
+        type: str
+        default: "0644"
+      owner:
+        description: The user that owns the file.
+        type: str
+        default: root
+      group:
+        description: The group that owns the file.
+        type: str
+        default: root
+      state:
+        description: Whether the file is wanted. V(absent) is for files outside of a O(store).
+        type: str
+        choices: [present, absent]
+        default: present
+  validate:
+    description:
+      - A command that must succeed before the new generation becomes current. C({root}) in it stands for a copy of the
+        generation in which the files name each other by the copy's own path. Any output of C(systemd-analyze) is a
+        failure; for other commands the exit status decides. Not run in check mode, where what an earlier task would
+        have made may be missing.
+    type: str
+  apply:
+    description: A command that makes the host take up the set, run after a change. It needs O(pending).
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: Says which files would change.
+  diff_mode:
+    support: full
+    description: Shows each file before and after.
+"""
+
+EXAMPLES = r"""
+- name: Configure nginx as a whole
+  slipway.asgi.config_set:
+    store: /etc/nginx/slipway
+    files:
+      - {path: nginx.conf, template: nginx.conf.j2}
+      - {path: "sites/{name}.conf", template: site.conf.j2, each: "{{ nginx_sites }}"}
+    validate: nginx -t -q -c {root}/nginx.conf
+    pending: /etc/nginx/slipway/pending
+  notify: Reload nginx
+
+- name: Raise the limits of the kernel
+  slipway.asgi.config_set:
+    files:
+      - {path: /etc/sysctl.d/60-slipway.conf, template: sysctl.conf.j2}
+    apply: sysctl --quiet --load /etc/sysctl.d/60-slipway.conf
+    pending: /var/lib/slipway/pending/sysctl
+"""
+
+RETURN = r"""
+changed_files:
+  description: The paths of the files that changed.
+  returned: always
+  type: list
+  elements: str
+  sample: [sites/shop.conf]
+validated:
+  description: Whether the command of O(validate) is on this host; false in check mode before it is installed.
+  returned: with O(validate)
+  type: bool
+generation:
+  description: The directory that is current now.
+  returned: with O(store), outside of check mode
+  type: str
+  sample: /etc/nginx/slipway/generations/7
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
+    File,
+    Fingerprint,
+    Generations,
+    lies_at,
+    make_directory,
+    sync_directory,
+    write,
+)
+
+
+class Refused(Exception):
+    """A set that its validator does not accept, or that could not be applied."""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "store": {"type": "path"},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "path": {"type": "str", "required": True},
+                    "content": {"type": "str"},
+                    "mode": {"type": "str", "default": "0644"},
+                    "owner": {"type": "str", "default": "root"},
+                    "group": {"type": "str", "default": "root"},
+                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                },
+                "required_if": [("state", "present", ["content"])],
+            },
+            "validate": {"type": "str"},
+            "apply": {"type": "str"},
+            "pending": {"type": "path"},
+        },
+        required_by={"apply": ["pending"]},
+        supports_check_mode=True,
+    )
+    try:
+        result = converge(module.params, check=module.check_mode)
+    except (Refused, LookupError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
+    """Bring the set into force.
+
+    Args:
+        options: the module's options.
+        check: say only what would change.
+
+    Returns:
+        The module's result.
+
+    Raises:
+        Refused: the set was not accepted; what was in force before still is.
+    """
+    store = options.get("store")
+    files = [File.of(entry) for entry in options["files"] if entry["state"] == "present"]
+    absent = [Path(entry["path"]) for entry in options["files"] if entry["state"] == "absent"]
+    marker = Path(options["pending"]) if options.get("pending") else None
+    if store:
+        generations = Generations(Path(store) / "generations", Path(store) / "current")
+        before = generations.before()
+        changed = generations.differing({file.path: Fingerprint.of(file) for file in files})
+    else:
+        generations = None
+        before = {file.path: _text(Path(file.path)) for file in files if Path(file.path).is_file()}
+        before |= {str(path): _text(path) for path in absent if os.path.lexists(path)}
+        changed = [file.path for file in files if not lies_at(file, Path(file.path))]
+        changed += [str(path) for path in absent if os.path.lexists(path)]
+
+    after = {file.path: file.content.decode() for file in files}
+    result: dict[str, Any] = {
+        "changed": bool(changed) or bool(marker and marker.exists()),
+        "changed_files": changed,
+        "diff": [
+            {
+                "before_header": path,
+                "after_header": path,
+                "before": before.get(path, ""),
+                "after": after.get(path, ""),
+            }
+            for path in changed
+        ],
+    }
+    validate, apply = options.get("validate"), options.get("apply")
+    if validate:
+        result["validated"] = shutil.which(shlex.split(validate)[0]) is not None
+    if check:
+        return result
+
+    if changed:
+        if validate:
+            _validate(validate, files, str(generations.link) if generations else "")
+        if marker:
+            make_directory(marker.parent)
+            marker.touch()
+        if generations:
+            generations.activate(generations.stage(files))
+            generations.prune(generations.newest(2))
+        else:
+            for file in files:
+                if file.path in changed:
+                    write(file, Path(file.path))
+            for path in absent:
+                if os.path.lexists(path):
+                    path.unlink()
+                    sync_directory(path.parent)
+    if apply and result["changed"]:
+        _run(shlex.split(apply))
+        if marker:
+            marker.unlink(missing_ok=True)
+    if generations:
+        result["generation"] = str(generations.current())
+    return result
+
+
+def _validate(command: str, files: list[File], link: str) -> None:
+    with tempfile.TemporaryDirectory() as copy:
+        for file in files:
+            path = Path(copy) / file.path.lstrip("/")
+            make_directory(path.parent)
+            path.write_bytes(file.content.replace(link.encode(), copy.encode()) if link else file.content)
+        output = _run(shlex.split(command.replace("{root}", copy)))
+    if output and "systemd-analyze" in command:
+        raise Refused(f"{command}: {output}")
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
+        )
+    except FileNotFoundError as error:
+        raise Refused(f"{shlex.join(command)}: {error.strerror}") from error
+    if done.returncode:
+        raise Refused(f"{shlex.join(command)} failed with status {done.returncode}:\n{done.stdout.strip()}")
+    return done.stdout.strip()
+
+
+def _text(path: Path) -> str:
+    return os.readlink(path) if path.is_symlink() else path.read_text(errors="replace")
+
+
+if __name__ == "__main__":
+    main()

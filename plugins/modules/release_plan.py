@@ -1,0 +1,193 @@
+#!/usr/bin/python
+"""What there is to do for each app of a host, found in one call."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_plan
+short_description: Compare what is live with what is wanted, for all apps at once
+description:
+  - Says for each app which release its inputs make, whether that has to be built, and whether it takes a migration, a
+    switch to the other slot or a reload until it serves with the wanted configuration.
+  - It changes nothing. Tasks with M(slipway.asgi.release) then run only for apps that have work to do.
+author: The Slipway developers (@slipway)
+version_added: 0.1.0
+options:
+  apps:
+    description:
+      - The apps, as role C(slipway.asgi.app) takes them in C(app_apps).
+    type: list
+    elements: dict
+    required: true
+  files:
+    description: The files of a slot's configuration, as for M(slipway.asgi.release).
+    type: list
+    elements: dict
+    required: true
+  server:
+    description: The role's file with the hashed requirements of the server.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    support: full
+    description: It only reads; in check mode, what a bare host cannot tell yet counts as work to do.
+  diff_mode:
+    support: full
+    description: Shows release, slot and configuration of each app before and after.
+"""
+
+EXAMPLES = r"""
+- name: Compare what is live with what is wanted
+  slipway.asgi.release_plan:
+    apps: "{{ app_apps }}"
+    files: "{{ __app_files }}"
+    server: server/requirements.txt
+  register: __app_plan
+"""
+
+RETURN = r"""
+apps:
+  description: The apps by name, with their release and its pinned source, and the plan for each.
+  returned: always
+  type: dict
+  sample:
+    shop:
+      name: shop
+      release: 3f9a1c20b7de
+      plan:
+        slot: blue
+        live: 91bd02ac44f1
+        live_slot: green
+        build: true
+        migrate: true
+        switch: [release 91bd02ac44f1 is live]
+        reload: []
+        tidy: []
+build:
+  description: The names of the apps whose release has to be built.
+  returned: always
+  type: list
+  elements: str
+migrate:
+  description: The names of the apps whose migration has to run on this host.
+  returned: always
+  type: list
+  elements: str
+live:
+  description: The names of the apps whose release has to go live.
+  returned: always
+  type: list
+  elements: str
+reload:
+  description: The names of the apps of which only the server's settings differ.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
+from ansible_collections.slipway.asgi.plugins.module_utils.releases import commit_of
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import Slots, Work
+from ansible_collections.slipway.asgi.plugins.module_utils.wanted import (
+    APP_OPTIONS,
+    fingerprints_of,
+    inputs_of,
+)
+
+# The release that a bare host cannot name yet, in check mode.
+UNKNOWN = "unknown"
+# git ls-remote waits for the network, so the apps ask at the same time, but not all of twenty.
+ASKING = 8
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "apps": {"type": "list", "elements": "dict", "required": True, "options": APP_OPTIONS},
+            "server": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    apps = module.params["apps"]
+    systemd = Systemd()
+    layouts = [Layout(app["name"]) for app in apps]
+    units = [layout.unit(slot, kind) for layout in layouts for slot in SLOTS for kind in ("service", "socket")]
+    with ThreadPoolExecutor(ASKING) as pool:
+        identities = list(pool.map(lambda app: identify(app, module.params["server"]), apps))
+    failures = [f"{app['name']}: {found}" for app, found in zip(apps, identities) if isinstance(found, Failed)]
+    if failures and not module.check_mode:
+        module.fail_json(msg="\n".join(["Nothing that serves was changed.", *failures]))
+    state = systemd.show(*units) if units else {}
+    plans = [
+        plan(app, UNKNOWN if isinstance(identity, Failed) else identity, Slots(layout, systemd), state)
+        for app, layout, identity in zip(apps, layouts, identities)
+    ]
+    module.exit_json(
+        changed=any(entry["switch"] or entry["reload"] or entry["tidy"] or entry["build"] for entry in plans),
+        plans=plans,
+        diff=[entry for app, found in zip(apps, plans) for entry in differences(app, found)],
+    )
+
+
+def identify(app: dict[str, Any], server: str) -> str | Failed:
+    """The id of the release that an app's inputs make, or why the host cannot tell; pins a git version to a commit."""
+    try:
+        source = app["source"]
+        if source.get("git"):
+            source["version"] = commit_of(source["git"], source["version"])
+        return inputs_of(app, server).identify()
+    except Failed as error:
+        return error
+
+
+def plan(app: dict[str, Any], identity: str, slots: Slots, state: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """What there is to do for one app."""
+    layout = slots.layout
+    live = layout.live_slot()
+    try:
+        work = slots.work(identity, fingerprints_of(app), state)
+    except LookupError as error:
+        work = Work(switch=[str(error)])
+    build = bool(work.switch) and not layout.is_complete(identity)
+    return {
+        "name": app["name"],
+        "release": identity,
+        "source": {key: value for key, value in app["source"].items() if value},
+        "slot": slots.idle() if work.switch else live,
+        "live": layout.release_in(live) if live else None,
+        "live_slot": live,
+        "build": build,
+        "migrate": bool(work.switch) and app["migrate"] and (live is None or layout.release_in(live) != identity),
+        "switch": work.switch,
+        "reload": [] if work.switch else work.reload,
+        "tidy": [] if work.switch else work.tidy,
+    }
+
+
+def differences(app: dict[str, Any], found: dict[str, Any]) -> list[dict[str, str]]:
+    """The diff of one app: its release and slot, and its configuration without the secrets."""
+    if not (found["switch"] or found["reload"]):
+        return []
+    header = f"{app['name']}: release"
+    before = f"release: {found['live']}\nslot: {found['live_slot']}\n"
+    after = f"release: {found['release']}\nslot: {found['slot']}\n"
+    entries = [{"before_header": header, "after_header": header, "before": before, "after": after}]
+    layout = Layout(app["name"])
+    texts = Slots(layout, Systemd()).generations(found["live_slot"] or SLOTS[0]).before()
+    for file in app["files"]:
+        old, new = texts.get(file["path"], ""), file["content"]
+        if old != new:
+            name = f"{app['name']}: {file['path']}"
+            entries.append({"before_header": name, "after_header": name, "before": old, "after": new})
+    return entries
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,368 @@
+"""From what a user writes about apps to what each role is told: merged, completed and checked, all in one go."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.slipway.asgi.plugins.plugin_utils import kinds
+
+Options = dict[str, dict[str, Any]]
+Steps = tuple[str | int, ...]
+
+# The list of apps that each role takes, by the role's name.
+VIEWS = {"app": "app_apps", "certificates": "certificates_apps", "nginx": "nginx_sites"}
+# Options whose values are never read into a result.
+SECRET = "secrets"
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str, int, float),
+    "int": (int, str),
+    "bool": (bool,),
+    "list": (list, tuple),
+    "dict": (dict,),
+    "path": (str,),
+}
+_WANTED = {"str": "a text", "int": "a whole number", "bool": "true or false", "list": "a list", "dict": "a mapping"}
+
+
+class Mistakes(Exception):
+    """Everything that is wrong with a user's variables; ``messages`` holds one line for each."""
+
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__("\n".join(messages))
+        self.messages = messages
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One place that says something of an app.
+
+    Attributes:
+        steps: the variable and the keys that lead there, such as ``("slipway_apps", "shop")``.
+        values: what stands there, not templated.
+    """
+
+    steps: Steps
+    values: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What resolving needs from Ansible.
+
+    Attributes:
+        template: renders a value; raises where a variable in it is not defined.
+        origin: says where a value was written, such as ``group_vars/all/apps.yml:12``, or "".
+        base: the directory that a relative path of the controller starts from.
+    """
+
+    template: Callable[[Any], Any]
+    origin: Callable[[Any], str]
+    base: Path
+
+
+def load_specs(roles: Path) -> dict[str, Options]:
+    """Read what each role wants to know of an app from its argument_specs.
+
+    Args:
+        roles: the collection's ``roles`` directory.
+
+    Returns:
+        The options of an app, by role.
+    """
+    specs = {}
+    for role, variable in VIEWS.items():
+        text = (roles / role / "meta" / "argument_specs.yml").read_text()
+        specs[role] = yaml.safe_load(text)["argument_specs"]["main"]["options"][variable]["options"]
+    return specs
+
+
+def resolve(specs: Mapping[str, Options], variables: Mapping[str, Any], context: Context) -> dict[str, list[Any]]:
+    """Merge, complete and check the apps of one host.
+
+    Args:
+        specs: the options of an app, by role, from :func:`load_specs`.
+        variables: the host's variables, not templated.
+        context: what it takes to template values and to name their origin.
+
+    Returns:
+        For each role, the list of apps with the keys that its own spec names. ``secrets`` holds, in place of each
+        value, the steps that lead to it.
+
+    Raises:
+        Mistakes: with all that is wrong, not only the first.
+    """
+    options: Options = {}
+    for spec in specs.values():
+        options.update(spec)
+    options.pop("name", None)
+    mistakes: list[str] = []
+    resolved = []
+    for name, layers in _layers(variables, context, mistakes).items():
+        app = _App(name, layers, options, context)
+        values = app.resolve()
+        mistakes += app.mistakes
+        if values is not None:
+            resolved.append({"name": name, **values})
+    mistakes += _conflicts(resolved)
+    if mistakes:
+        raise Mistakes(mistakes)
+    return {role: [{key: app[key] for key in spec if key in app} for app in resolved] for role, spec in specs.items()}
+
+
+def _layers(variables: Mapping[str, Any], context: Context, mistakes: list[str]) -> dict[str, list[Layer]]:
+    """The layers of each app, lowest first."""
+
+    def mapping(value: Any, label: str) -> Mapping[str, Any]:
+        if isinstance(value, str):
+            value = context.template(value)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            mistakes.append(f"{label} is {_show(value)}: a mapping is needed{_at(context.origin(value))}")
+            return {}
+        return value
+
+    defaults = mapping(variables.get("slipway_app_defaults"), "slipway_app_defaults")
+    apps = mapping(variables.get("slipway_apps"), "slipway_apps")
+    overrides = sorted(name for name in variables if name.startswith("slipway_app_overrides"))
+    layers: dict[str, list[Layer]] = {}
+    for name, values in apps.items():
+        try:
+            kinds.app_name(name)
+        except ValueError as error:
+            mistakes.append(f"slipway_apps has the app {_show(name)}: {error}{_at(context.origin(name))}")
+            continue
+        layers[str(name)] = [
+            Layer(("slipway_app_defaults",), defaults),
+            Layer(("slipway_apps", str(name)), mapping(values, f"slipway_apps.{name}")),
+        ]
+    for variable in overrides:
+        for name, values in mapping(variables[variable], variable).items():
+            if name in layers:
+                layers[name].append(Layer((variable, str(name)), mapping(values, f"{variable}.{name}")))
+            elif name not in apps:
+                known = ", ".join(layers) or "none"
+                mistakes.append(
+                    f"{variable} names the app {_show(name)}, which slipway_apps does not have; it has: {known}"
+                    f"{_at(context.origin(name))}"
+                )
+    return layers
+
+
+class _App:
+    """One app on its way from layers to values."""
+
+    def __init__(self, name: str, layers: list[Layer], options: Options, context: Context) -> None:
+        self.name = name
+        self.layers = layers
+        self.options = options
+        self.context = context
+        self.mistakes: list[str] = []
+
+    def resolve(self) -> dict[str, Any] | None:
+        merged = self._merge()
+        self._unknown(merged, self.options, ())
+        secrets = self._secrets(merged.pop(SECRET, {}))
+        values: dict[str, Any] = {}
+        for key in [key for key in merged if key in self.options]:
+            try:
+                values[key] = _plain(self.context.template(merged[key]))
+            except Exception as error:  # whatever a template of the user's raises is the user's to read
+                self._mistake((key,), merged[key], f"it cannot be rendered: {error}")
+        self._check_types(values, self.options, ())
+        self._missing(merged, self.options, ())
+        if not self.mistakes:
+            self._check_kinds(values)
+        if not self.mistakes:
+            self._check_paths(values)
+        if self.mistakes:
+            return None
+        spec = {key: option for key, option in self.options.items() if key != SECRET}
+        result = ArgumentSpecValidator(spec).validate(values)
+        for message in result.error_messages:
+            self.mistakes.append(f"slipway_apps.{self.name}: {message}")
+        return None if self.mistakes else {**result.validated_parameters, SECRET: secrets}
+
+    def _merge(self) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for layer in self.layers:
+            merged = _merge(merged, layer.values)
+        return merged
+
+    def _secrets(self, secrets: Any) -> dict[str, list[str | int]]:
+        """Where each secret's value stands; the value itself is looked at and let go."""
+        if not isinstance(secrets, Mapping):
+            self._mistake((SECRET,), secrets, "a mapping of names and values is needed", show=False)
+            return {}
+        steps = {}
+        for name, value in secrets.items():
+            try:
+                kinds.secret_name(name)
+                kinds.secret_value(self.context.template(value))
+            except ValueError as error:
+                self._mistake((SECRET, name), value, str(error), show=False)
+            except Exception as error:
+                self._mistake((SECRET, name), value, f"it cannot be rendered: {error}", show=False)
+            steps[str(name)] = list(self._layer((SECRET, name)).steps) + [SECRET, str(name)]
+        return steps
+
+    def _unknown(self, values: Any, options: Options, steps: Steps) -> None:
+        for key in values:
+            if key not in options:
+                close = difflib.get_close_matches(str(key), list(options), 1)
+                hint = f"did you mean {close[0]}?" if close else f"known are: {', '.join(sorted(options))}"
+                self._mistake((*steps, key), None, f"this key is not known; {hint}", show=False)
+            elif "options" in options[key] and isinstance(values[key], Mapping):
+                self._unknown(values[key], options[key]["options"], (*steps, key))
+
+    def _missing(self, values: Any, options: Options, steps: Steps) -> None:
+        for key, option in options.items():
+            if option.get("required") and values.get(key) is None:
+                example = option.get("description", "")
+                text = example if isinstance(example, str) else " ".join(example)
+                self._mistake((*steps, key), None, f"this key is needed. {text}", show=False)
+            elif "options" in option and isinstance(values.get(key), Mapping):
+                self._missing(values[key], option["options"], (*steps, key))
+
+    def _check_types(self, values: Mapping[str, Any], options: Options, steps: Steps) -> None:
+        for key, value in values.items():
+            if key not in options:
+                continue
+            option = options[key]
+            kind = option.get("type", "str")
+            if kind in _TYPES and (
+                not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool")
+            ):
+                self._mistake((*steps, key), value, f"{_WANTED.get(kind, kind)} is needed")
+            elif kind == "int" and isinstance(value, str) and not value.isdigit():
+                self._mistake((*steps, key), value, "a whole number is needed")
+            elif kind == "list" and option.get("elements") == "str":
+                for index, element in enumerate(value):
+                    if not isinstance(element, (str, int)) or isinstance(element, bool):
+                        self._mistake((*steps, key, index), element, "a text is needed")
+            elif "options" in option:
+                self._check_types(value, option["options"], (*steps, key))
+
+    def _check_kinds(self, values: Mapping[str, Any]) -> None:
+        for place, kind in kinds.KINDS.items():
+            for steps, value in _at_place(values, place):
+                try:
+                    kind(value)
+                except ValueError as error:
+                    self._mistake(steps, value, str(error))
+
+    def _check_paths(self, values: dict[str, Any]) -> None:
+        """Make paths of the controller absolute, and insist that they are there."""
+        for key, name, is_there in (
+            ("source", "path", Path.is_dir),
+            ("certificate", "fullchain", Path.is_file),
+            ("certificate", "privkey", Path.is_file),
+        ):
+            if name in values.get(key, {}):
+                path = (self.context.base / values[key][name]).resolve()
+                if not is_there(path):
+                    what = "directory" if is_there is Path.is_dir else "file"
+                    self._mistake(
+                        (key, name), values[key][name], f"there is no {what} {path} on the controller"
+                    )
+                values[key][name] = str(path)
+
+    def _layer(self, steps: Steps) -> Layer:
+        """The highest layer that says something at these steps."""
+        for layer in reversed(self.layers):
+            if _find(layer.values, steps)[0]:
+                return layer
+        return self.layers[1]
+
+    def _mistake(self, steps: Steps, value: Any, allowed: str, show: bool = True) -> None:
+        layer = self._layer(steps)
+        origin = ""
+        for length in range(len(steps), -1, -1):
+            found, raw = _find(layer.values, steps[:length])
+            origin = origin or (self.context.origin(raw) if found else "")
+        for candidate in layer.values:
+            if steps and candidate == steps[0] and not origin:
+                origin = self.context.origin(candidate)
+        shown = f" is {_show(value)}" if show else ""
+        self.mistakes.append(f"{_path((*layer.steps, *steps))}{shown}: {allowed}{_at(origin)}")
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _conflicts(apps: list[dict[str, Any]]) -> list[str]:
+    owners: dict[str, str] = {}
+    mistakes = []
+    for app in apps:
+        for domain in app["domains"]:
+            if domain in owners:
+                other = f"slipway_apps.{owners[domain]}" if owners[domain] != app["name"] else "itself, twice"
+                mistakes.append(
+                    f"slipway_apps.{app['name']}.domains has {_show(domain)}, as {other} has: "
+                    "a domain belongs to one app"
+                )
+            owners.setdefault(domain, app["name"])
+    return mistakes
+
+
+def _at_place(values: Mapping[str, Any], place: str) -> Iterator[tuple[Steps, Any]]:
+    """The steps and values that a place of KINDS stands for, where the user gave any."""
+    bare = place.removesuffix("[]").removesuffix("{key}").removesuffix("{}")
+    steps = tuple(bare.split("."))
+    found, value = _find(values, steps)
+    if not found or value is None:
+        return
+    if place.endswith("[]"):
+        yield from (((*steps, index), element) for index, element in enumerate(value))
+    elif place.endswith("{key}"):
+        yield from (((*steps, key), key) for key in value)
+    elif place.endswith("{}"):
+        yield from (((*steps, key), element) for key, element in value.items())
+    else:
+        yield steps, value
+
+
+def _find(values: Any, steps: Steps) -> tuple[bool, Any]:
+    for step in steps:
+        try:
+            values = values[step]
+        except (KeyError, IndexError, TypeError):
+            return False, None
+    return True, values
+
+
+def _plain(value: Any) -> Any:
+    """Ansible's tagged and lazy containers as plain ones, so that only values are handed on."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(element) for key, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(element) for element in value]
+    return value
+
+
+def _path(steps: Steps) -> str:
+    text = ""
+    for step in steps:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return text[1:]
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _at(origin: str) -> str:
+    return f" ({origin})" if origin else ""

@@ -1,0 +1,121 @@
+"""What is looked at in a user's own certificate before any host gets it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import Sequence
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+# A warning from then on: the next deploy may be far away.
+SOON = datetime.timedelta(days=14)
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A file as the user named it, for messages.
+
+    Attributes:
+        variable: where it was said, such as ``slipway_apps.shop.certificate.privkey``.
+        path: what was said.
+    """
+
+    variable: str
+    path: str
+
+    def wrong(self, what: str) -> str:
+        """A message on this option."""
+        return f'{self.variable} is "{self.path}": {what}'
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnCertificate:
+    """A user's certificate: two options and what their files hold.
+
+    Attributes:
+        fullchain: the option of the certificate with its chain.
+        privkey: the option of the private key.
+        fullchain_text: the first one's content.
+        privkey_text: the second one's content.
+    """
+
+    fullchain: Option
+    privkey: Option
+    fullchain_text: str
+    privkey_text: str = dataclasses.field(repr=False)
+
+    def mistakes(self, domains: Sequence[str], now: datetime.datetime) -> list[str]:
+        """Everything for which nginx or a browser would refuse it, one message each."""
+        found: list[str] = []
+        certificate = self._certificate(found)
+        key = self._public_key(found)
+        if certificate is None:
+            return found
+        if key is not None and key != _encoded(certificate.public_key()):
+            found.append(
+                self.privkey.wrong(f"it must be the key of the first certificate in {self.fullchain.path}, and is not")
+            )
+        if now > certificate.not_valid_after_utc:
+            found.append(self.fullchain.wrong(f"it expired on {certificate.not_valid_after_utc:%Y-%m-%d}; renew it"))
+        if now < certificate.not_valid_before_utc:
+            found.append(self.fullchain.wrong(f"it is not good before {certificate.not_valid_before_utc:%Y-%m-%d}"))
+        names = _names(certificate)
+        missing = [domain for domain in domains if not _covers(names, domain)]
+        if missing:
+            found.append(
+                self.fullchain.wrong(
+                    f"it must cover every domain of the app, and lacks {', '.join(missing)}; "
+                    f"it covers {', '.join(sorted(names)) or 'none'}"
+                )
+            )
+        return found
+
+    def warnings(self, now: datetime.datetime) -> list[str]:
+        """What is right today but not for long."""
+        certificate = self._certificate([])
+        if certificate is None or certificate.not_valid_after_utc - now > SOON:
+            return []
+        return [self.fullchain.wrong(f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}; renew it soon")]
+
+    def _certificate(self, found: list[str]) -> x509.Certificate | None:
+        try:
+            return x509.load_pem_x509_certificates(self.fullchain_text.encode())[0]
+        except ValueError:
+            found.append(self.fullchain.wrong("it must hold certificates in PEM, the app's own first, and does not"))
+            return None
+
+    def _public_key(self, found: list[str]) -> bytes | None:
+        try:
+            return _encoded(serialization.load_pem_private_key(self.privkey_text.encode(), None).public_key())
+        except TypeError:
+            found.append(
+                self.privkey.wrong(
+                    "it asks for a passphrase, which nobody can give at a reboot; take the passphrase away "
+                    "and encrypt the file with ansible-vault"
+                )
+            )
+        except (ValueError, UnsupportedAlgorithm):
+            found.append(self.privkey.wrong("it must hold a private key in PEM, and does not"))
+        return None
+
+
+def _encoded(key: object) -> bytes:
+    public_bytes = getattr(key, "public_bytes")
+    encoded: bytes = public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return encoded
+
+
+def _names(certificate: x509.Certificate) -> set[str]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return set()
+    return {name.lower() for name in extension.value.get_values_for_type(x509.DNSName)}
+
+
+def _covers(names: set[str], domain: str) -> bool:
+    """Whether a name is among these, itself or by a wildcard for its leftmost label (RFC 9525)."""
+    return domain in names or f"*.{domain.partition('.')[2]}" in names

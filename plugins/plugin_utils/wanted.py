@@ -1,0 +1,67 @@
+"""What the actions release and release_plan add to an app before its modules see it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Mapping
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.slipway.asgi.plugins.module_utils.wanted import APP_OPTIONS
+from ansible_collections.slipway.asgi.plugins.plugin_utils.render import render_files
+from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import digest_of
+
+
+def complete(
+    action: ActionBase, app: Mapping[str, Any], files: list[dict[str, Any]], variables: Mapping[str, Any], hashed: bool
+) -> dict[str, Any]:
+    """An app with its source identified, its configuration rendered and its secrets at hand.
+
+    Args:
+        action: the running action.
+        app: the app as the role has it; each of its secrets is the steps to the value.
+        files: the templates of the configuration.
+        variables: the variables of the task.
+        hashed: give the SHA-256 of each secret in place of its value, for a call that only compares.
+
+    Returns:
+        What the modules take as ``app``.
+    """
+    source = dict(app["source"])
+    if source.get("path") and not source.get("digest"):
+        source["digest"] = digest_of(Path(source["path"]))
+    secrets = {name: _secret(action, steps, variables) for name, steps in app.get("secrets", {}).items()}
+    if hashed:
+        secrets = {name: hashlib.sha256(value.encode()).hexdigest() for name, value in secrets.items()}
+    rendered = render_files(action, files, variables, {"app": app})
+    known = {key: value for key, value in app.items() if key in APP_OPTIONS}
+    return {**known, "source": source, "secrets": secrets, "files": rendered, "migrate": migrates(app, variables)}
+
+
+def migrates(app: Mapping[str, Any], variables: Mapping[str, Any]) -> bool:
+    """Whether this host runs the app's migration: each does, or the first of the play that has the app."""
+    if not app.get("migrate"):
+        return False
+    if app.get("migrate_on") == "each":
+        return True
+    hosts = variables.get("ansible_play_hosts_all", [])
+    having = [host for host in hosts if app["name"] in _apps(variables, host)]
+    return not having or having[0] == variables.get("inventory_hostname")
+
+
+def _apps(variables: Mapping[str, Any], host: str) -> Any:
+    return variables.get("hostvars", {}).get(host, {}).get("slipway_apps", {})
+
+
+def _secret(action: ActionBase, steps: list[Any], variables: Mapping[str, Any]) -> str:
+    value: Any = variables.get(steps[0])
+    for step in steps[1:]:
+        if isinstance(value, str):
+            value = action._templar.template(value)
+        value = value[step]
+    rendered = action._templar.template(value)
+    if not isinstance(rendered, str):
+        raise AnsibleActionFail(f"{'.'.join(map(str, steps))}: a secret is a text")
+    return rendered
