@@ -58,13 +58,20 @@ def _entry(app: Mapping[str, Any], results: list[Mapping[str, Any]], port: int) 
                 release, slot = done["release"], done["slot"]
     address = f"https://{app['domains'][0]}{'' if port == 443 else f':{port}'}"
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in timings.items() if seconds >= 0.05)
-    took = f"{sum(timings.values()):.1f} s ({steps})" if timings else "unchanged"
+    if timings:
+        told = f"serves release {release} from slot {slot}, {sum(timings.values()):.1f} s ({steps})"
+    elif app["plan"]["switch"]:
+        told = f"would serve release {app['release']} from slot {app['plan']['slot']}"
+    elif app["plan"]["reload"]:
+        told = f"would reload release {release} in slot {slot}"
+    else:
+        told = f"serves release {release} from slot {slot}, unchanged"
     return {
         "name": app["name"],
         "release": release,
         "slot": slot,
         "timings": timings,
-        "line": f"{app['name']}: {address} serves release {release} from slot {slot}, {took}",
+        "line": f"{app['name']}: {address} {told}",
     }
 
 

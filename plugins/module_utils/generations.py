@@ -220,6 +220,16 @@ class Generations:
         return [self.store / str(number) for number in numbers[:count]]
 
 
+def read_all(directory: Path) -> list[File]:
+    """The files of a generation as they lie on the disk."""
+    files = []
+    for name, content in _contents(directory).items():
+        found = (directory / name).lstat()
+        owner, group = pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name
+        files.append(File(name, content, stat.S_IMODE(found.st_mode), owner, group))
+    return files
+
+
 def digest(content: bytes) -> str:
     """The SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()

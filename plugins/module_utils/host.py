@@ -50,6 +50,16 @@ class Layout:
         return self.home / "previous"
 
     @property
+    def history(self) -> Path:
+        """The file that says what was live, with which configuration."""
+        return self.home / "history"
+
+    @property
+    def reloading(self) -> Path:
+        """While a reload is under way, a link to the configuration that the server runs with."""
+        return self.configuration / "reloading"
+
+    @property
     def configuration(self) -> Path:
         """The directory with a link for each slot to its configuration."""
         return self.root / "etc/slipway" / self.name

@@ -27,6 +27,7 @@ from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
     lies_at,
     make_directory,
     point,
+    read_all,
     write,
 )
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
@@ -37,6 +38,8 @@ RELOADABLE = {"gunicorn.conf.py"}
 UNITS = ("service", "socket", "check.service", "migrate.service")
 # Good answers in a row that make an app ready, so that one lucky worker is not enough.
 GOOD_ANSWERS = 3
+# The directory of a configuration that only root may enter.
+SECRETS = "secrets"
 # Where nginx answers this host, and no other, with what the live slot says of its readiness.
 VERIFY_PATH = "/.slipway/ready"
 RELEASE_HEADER = "X-Slipway-Release"
@@ -165,6 +168,8 @@ class Slots:
             switch.append(f"release {self.layout.release_in(live)} is live")
         for path in self.differing(live, wanted):
             (reload if path in RELOADABLE else switch).append(f"{path} differs")
+        if self.layout.reloading.is_symlink():
+            reload.append("a reload was cut off")
         for kind in ("service", "socket"):
             active = state[self._unit(live, kind)]["ActiveState"]
             if active not in ("active", "reloading"):
@@ -176,8 +181,14 @@ class Slots:
                 tidy.append(f"{self._unit(slot, 'socket')} is not enabled")
         return Work(switch, reload, tidy)
 
-    def tidy(self) -> None:
-        """Finish what a run that was cut off after its switch had left: the old slot stops, both sockets are enabled."""
+    def tidy(self, probe: Probe) -> None:
+        """Finish what a run that was cut off after its switch had left: verify, stop the old slot, enable both sockets.
+
+        Raises:
+            Failed: what is live does not answer as it should, and the slot before is live again.
+        """
+        if self.systemd.is_running(self._unit(self.idle(), "service")):
+            self.confirm(self.layout.release_in(self.layout.live_slot() or "") or "", probe)
         self.retire(self.idle())
         sockets = [self._unit(slot, "socket") for slot in SLOTS if self.layout.slot(slot).exists()]
         self.systemd.call("enable", *sockets)
@@ -201,7 +212,7 @@ class Slots:
                 self.layout.previous.unlink()
             generations = self.generations(slot)
             if generations.differing({file.path: Fingerprint.of(file) for file in files}):
-                generations.activate(generations.stage(files, private=["secrets"]))
+                generations.activate(generations.stage(files, private=[SECRETS]))
             home = self.layout.slot(slot)
             make_directory(home)
             point(home / "release", f"../../releases/{release}")
@@ -212,11 +223,13 @@ class Slots:
     def _install(self, slot: str, files: Sequence[File]) -> None:
         """Install the slot's units where they differ, and make sure of its socket."""
         units = {self.layout.units / self._unit(slot, file.path): file for file in files if file.path in UNITS}
+        names = [path.name for path in units]
         changed = {path: file for path, file in units.items() if not lies_at(file, path)}
         for path, file in changed.items():
             write(dataclasses.replace(file, path=str(path)), path)
         if changed:
             self.systemd.verify(list(units))
+        if changed or any(unit["NeedDaemonReload"] == "yes" for unit in self.systemd.show(*names).values()):
             self.systemd.call("daemon-reload")
         socket_unit = self._unit(slot, "socket")
         state = self.systemd.show(socket_unit)[socket_unit]
@@ -285,11 +298,20 @@ class Slots:
             if before:
                 point(self.layout.previous, f"slots/{before}")
             point(self.layout.live, f"slots/{slot}")
+        self.confirm(release, probe)
+
+    def confirm(self, release: str, probe: Probe) -> None:
+        """Look at the live slot as a client would; if it is not right, the one before it is live again.
+
+        Raises:
+            Failed: it was not right.
+        """
+        slot, before = self.layout.live_slot() or "", self.layout.previous_slot()
+        started = self.systemd.now()
         try:
             with self._timed("verify"):
                 self._verify(release, probe)
         except Failed as error:
-            started = self.systemd.now() - self.timings["verify"] - 1
             if before:
                 point(self.layout.live, f"slots/{before}")
                 self.layout.previous.unlink()
@@ -327,6 +349,10 @@ class Slots:
     def reload(self, files: Sequence[File], probe: Probe) -> None:
         """Let the live slot take up a new gunicorn.conf.py by SIGHUP; refused, it keeps the one it has.
 
+        Args:
+            files: the wanted configuration, of which all else is left to a switch.
+            probe: how the app is asked whether it is ready afterwards.
+
         Raises:
             Failed: nothing is live, the check before the SIGHUP refused it, or the app was not ready after it.
         """
@@ -335,26 +361,86 @@ class Slots:
             raise Failed("nothing is live, so there is nothing to reload")
         service = self._unit(slot, "service")
         generations = self.generations(slot)
-        before = generations.current()
         started = self.systemd.now()
         with self._timed("reload"):
-            if generations.differing({file.path: Fingerprint.of(file) for file in files}):
-                generations.activate(generations.stage(files, private=["secrets"]))
+            # Until the server has taken it up, this names the configuration that it runs with.
+            if not self.layout.reloading.is_symlink():
+                point(self.layout.reloading, os.readlink(generations.link))
+            settings = {file.path: file for file in files if file.path in RELOADABLE}
+            whole = [settings.get(file.path, file) for file in read_all(generations.link)]
+            if generations.differing({file.path: Fingerprint.of(file) for file in whole}):
+                generations.activate(generations.stage(whole, private=[SECRETS]))
             try:
                 self.systemd.call("reload", service)
                 self._await(slot, self.layout.release_in(slot) or "", probe)
+                self.layout.reloading.unlink()
             except Failed as error:
-                if before:
-                    generations.activate(before)
+                point(generations.link, os.readlink(self.layout.reloading))
+                self.layout.reloading.unlink()
                 raise Failed(
                     f"the reload is refused and the app serves on as before: {error}\n"
                     f"{self.systemd.journal(self._unit(slot, 'check.service'), started)}"
                 ) from error
 
+    def remember(self, reloaded: bool = False) -> None:
+        """Note what is live, with its configuration, so that it can be gone back to once it no longer is.
+
+        Args:
+            reloaded: the configuration is the same server's new one, which takes the place of the one before.
+        """
+        live = self.layout.live_slot()
+        generation = self.generations(live).current() if live else None
+        release = self.layout.release_in(live) if live else None
+        if release is None or generation is None:
+            return
+        entry = {"release": release, "configuration": generation.name}
+        history = self.history()
+        if reloaded and history and history[-1]["release"] == release:
+            history.pop()
+        if not history or history[-1] != entry:
+            self._write_history([*history, entry])
+
+    def history(self) -> list[dict[str, str]]:
+        """What was live, oldest first, each with its configuration, as far as both are still on the host."""
+        try:
+            entries: list[dict[str, str]] = json.loads(self.layout.history.read_text())
+        except FileNotFoundError:
+            return []
+        store = self.generations(SLOTS[0]).store
+        return [
+            entry
+            for entry in entries
+            if self.layout.is_complete(entry["release"]) and (store / entry["configuration"]).is_dir()
+        ]
+
+    def forget(self, entry: Mapping[str, str]) -> None:
+        """Drop an entry of the history and all that came after it: a rollback goes further back the next time."""
+        history = self.history()
+        self._write_history(history[: history.index(dict(entry)) + 1])
+
+    def before(self) -> dict[str, str] | None:
+        """The last entry of the history that is not what is live now, or None."""
+        live = self.layout.live_slot()
+        generation = self.generations(live).current() if live else None
+        now = {"release": self.layout.release_in(live) if live else None, "configuration": generation and generation.name}
+        return next((entry for entry in reversed(self.history()) if entry != now), None)
+
+    def recall(self, entry: Mapping[str, str]) -> list[File]:
+        """The configuration of an entry of the history, with the secrets as they are now."""
+        store = self.generations(SLOTS[0]).store
+        current = self.generations(self.layout.live_slot() or SLOTS[0]).current()
+        files = {file.path: file for file in read_all(store / entry["configuration"])}
+        secrets = {file.path: file for file in read_all(current) if file.path.startswith(f"{SECRETS}/")} if current else {}
+        return [secrets.get(path, file) for path, file in files.items()]
+
+    def _write_history(self, history: Sequence[Mapping[str, str]]) -> None:
+        write(File("history", json.dumps(history).encode()), self.layout.history)
+
     def prune(self) -> None:
-        """Remove the configurations that no slot has."""
-        current = [self.generations(slot).current() for slot in SLOTS]
-        self.generations(SLOTS[0]).prune([path for path in current if path])
+        """Remove the configurations that neither a slot nor the history has."""
+        store = self.generations(SLOTS[0])
+        held = [path for slot in SLOTS if (path := self.generations(slot).current())]
+        store.prune([*held, *(store.store / entry["configuration"] for entry in self.history())])
 
     @contextlib.contextmanager
     def _timed(self, step: str) -> Iterator[None]:

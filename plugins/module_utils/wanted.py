@@ -6,9 +6,8 @@ from typing import Any, Mapping
 
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import Inputs
-from ansible_collections.slipway.asgi.plugins.module_utils.slots import Probe
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import SECRETS, Probe
 
-SECRETS = "secrets"
 # Only root may read these; systemd hands them to the app.
 SECRET_MODE = 0o600
 

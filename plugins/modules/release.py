@@ -108,9 +108,11 @@ options:
       - V(migrated) also puts it into the idle slot and runs the app's migration there.
       - V(live) starts it in the idle slot, probes it, switches to it, verifies it as a client would, and retires the
         slot that was live. It has to be built.
+      - V(previous) goes back to the release that was live before, by the same switch, with the configuration that it
+        ran with and the secrets of today. Done again, it goes back further.
       - V(reloaded) hands the live slot a new C(gunicorn.conf.py) by SIGHUP, after the unit's own check of it.
     type: str
-    choices: [present, migrated, live, reloaded]
+    choices: [present, migrated, live, reloaded, previous]
     default: live
   files:
     description: The templates of the slot's configuration, rendered for the app.
@@ -191,11 +193,11 @@ timings:
 """
 
 import time
-from typing import Any
+from typing import Any, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.asgi.plugins.module_utils.generations import Fingerprint
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import build, retire
 from ansible_collections.slipway.asgi.plugins.module_utils.slots import Front, Slots, locked, summary
@@ -213,7 +215,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "app": {"type": "dict", "required": True, "options": APP_OPTIONS},
-            "state": {"type": "str", "choices": ["present", "migrated", "live", "reloaded"], "default": "live"},
+            "state": {"type": "str", "choices": ["present", "migrated", "live", "reloaded", "previous"], "default": "live"},
             "server": {"type": "str", "default": ""},
             "front": {"type": "dict", "default": {}, "options": FRONT_OPTIONS},
         },
@@ -256,29 +258,49 @@ def live(app: dict[str, Any], slots: Slots, server: str) -> dict[str, Any]:
     files = files_of(app)
     units = [layout.unit(slot, kind) for slot in SLOTS for kind in ("service", "socket")]
     work = slots.work(release, {file.path: Fingerprint.of(file) for file in files}, slots.systemd.show(*units))
+    slots.remember()
     if work.switch or work.reload:
         if not layout.is_complete(release):
             raise Failed(f"release {release} is not built on this host; state: present builds it")
-        before = layout.live_slot()
-        slot = slots.stage(release, files)
-        slots.start_and_probe(slot, release, probe_of(app))
-        slots.switch(slot, release, probe_of(app))
-        if before:
-            slots.retire(before)
+        _take_over(slots, release, files, app)
     elif work.tidy:
-        slots.tidy()
+        slots.tidy(probe_of(app))
+    slots.remember()
     slots.prune()
     removed = retire(layout, app["keep_releases"])
     return {"changed": bool(work.reasons or removed), "reasons": work.reasons, "removed": removed}
 
 
+def previous(app: dict[str, Any], slots: Slots, server: str) -> dict[str, Any]:
+    """Go back to what was live before, with the configuration that it ran with and the secrets of today."""
+    entry = slots.before()
+    if entry is None:
+        raise Failed("there is nothing to go back to: no other release was live on this host, or it is gone")
+    _take_over(slots, entry["release"], slots.recall(entry), app)
+    slots.forget(entry)
+    slots.remember()
+    return {"changed": True, "reasons": ["going back was asked for"]}
+
+
+def _take_over(slots: Slots, release: str, files: Sequence[File], app: dict[str, Any]) -> None:
+    """Stage, probe, switch, verify, retire."""
+    before = slots.layout.live_slot()
+    slot = slots.stage(release, files)
+    slots.start_and_probe(slot, release, probe_of(app))
+    slots.switch(slot, release, probe_of(app))
+    if before:
+        slots.retire(before)
+
+
 def reloaded(app: dict[str, Any], slots: Slots, server: str) -> dict[str, Any]:
     """Let the live slot take up its server's settings by SIGHUP."""
     slots.reload(files_of(app), probe_of(app))
+    slots.remember(reloaded=True)
+    slots.prune()
     return {"changed": True, "reasons": ["the server's settings differ"]}
 
 
-STATES = {"present": present, "migrated": migrated, "live": live, "reloaded": reloaded}
+STATES = {"present": present, "migrated": migrated, "live": live, "reloaded": reloaded, "previous": previous}
 
 if __name__ == "__main__":
     main()
