@@ -8,7 +8,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import Option, OwnCertificate
+from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import read
 
 
 class ActionModule(ActionBase):
@@ -21,7 +21,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read the users' files, check them all, and run the module once."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = datetime.datetime.now(datetime.UTC)
         apps, privkeys, mistakes, warnings = [], {}, [], []
         for app in self._task.args["apps"]:
             sent = {"name": app["name"], "domains": app["domains"]}
@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
             if not app.get("certificate"):
                 continue
             try:
-                own = self._read(app["name"], app["certificate"])
+                own = read(self._loader, app["name"], app["certificate"])
             except AnsibleError as error:
                 mistakes.append(str(error))
                 continue
@@ -48,14 +48,3 @@ class ActionModule(ActionBase):
         )
         result["warnings"] = [*result.get("warnings", []), *warnings]
         return result
-
-    def _read(self, name: str, certificate: dict[str, str]) -> OwnCertificate:
-        options, texts = [], []
-        for key in ("fullchain", "privkey"):
-            option = Option(f"slipway_apps.{name}.certificate.{key}", certificate[key])
-            try:
-                texts.append(self._loader.get_text_file_contents(self._find_needle("files", option.path)))
-            except AnsibleError as error:
-                raise AnsibleActionFail(option.wrong(f"it cannot be read on the controller: {error}")) from error
-            options.append(option)
-        return OwnCertificate(*options, *texts)

@@ -23,8 +23,6 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         arguments["files"] = render_files(self, arguments["files"], task_vars, {})
         result.update(
-            self._execute_module(
-                module_name="slipway.asgi.config_set", module_args=arguments, task_vars=task_vars
-            )
+            self._execute_module(module_name="slipway.asgi.config_set", module_args=arguments, task_vars=task_vars)
         )
         return result

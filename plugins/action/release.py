@@ -11,7 +11,7 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
-from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, secrets_of
 
 
 class ActionModule(ActionBase):
@@ -29,10 +29,11 @@ class ActionModule(ActionBase):
         building = state == "present"
         files = [] if building else arguments.pop("files", [])
         arguments.pop("files", None)
-        app = complete(self, arguments["app"], files, variables, hashed=building)
+        app = complete(self, arguments["app"], files, variables)
         if building:
-            app["secrets"] = {}
             app["archive"] = self._send(app["source"])
+        else:
+            arguments["secrets"] = secrets_of(self, arguments["app"], variables)
         if arguments.get("server"):
             arguments["server"] = self._loader.get_text_file_contents(self._find_needle("files", arguments["server"]))
         arguments["app"] = app

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, secrets_of
 
 
 class ActionModule(ActionBase):
@@ -22,15 +23,23 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
         server = self._loader.get_text_file_contents(self._find_needle("files", arguments["server"]))
-        apps = [complete(self, app, arguments["files"], variables, hashed=True) for app in arguments["apps"]]
-        found = self._execute_module(
+        apps = [complete(self, app, arguments["files"], variables) for app in arguments["apps"]]
+        # To compare a secret it takes no more than this.
+        secrets = {
+            app["name"]: {
+                name: hashlib.sha256(value.encode()).hexdigest()
+                for name, value in secrets_of(self, app, variables).items()
+            }
+            for app in arguments["apps"]
+        }
+        found: dict[str, Any] = self._execute_module(
             module_name="slipway.asgi.release_plan",
-            module_args={"apps": apps, "server": server},
+            module_args={"apps": apps, "server": server, "secrets": secrets},
             task_vars=variables,
         )
         if found.get("failed"):
             return {**result, **found}
-        plans = found.pop("plans")
+        plans: list[dict[str, Any]] = found.pop("plans")
         known = {app["name"]: app for app in arguments["apps"]}
         found["apps"] = {
             plan["name"]: {**known[plan["name"]], "release": plan["release"], "source": plan["source"], "plan": plan}

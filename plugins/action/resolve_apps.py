@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import Context, Mistakes, load_specs, resolve
+from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import read
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # Distribution and release, as Ansible's facts name them, to the version of its own Python.
@@ -41,14 +43,15 @@ class ActionModule(ActionBase):
             views = resolve(load_specs(ROLES), variables, Context(self._templar.template, origin, base))
         except Mistakes as error:
             mistakes += error.messages
-            views = {"app": []}
+            views = {"app": [], "certificates": []}
+        mistakes += self._own_certificates(views["certificates"])
         versions = []
         for app in views["app"]:
             version = own_python if app["python"] == "system" else app["python"]
             if version and tuple(map(int, version.split("."))) < OLDEST_PYTHON:
                 mistakes.append(
-                    f"slipway_apps.{app['name']}.python is \"{app['python']}\", which is Python {version} here: "
-                    f"{'.'.join(map(str, OLDEST_PYTHON))} or newer is needed; set python: \"3.13\""
+                    f'slipway_apps.{app["name"]}.python is "{app["python"]}", which is Python {version} here: '
+                    f'{".".join(map(str, OLDEST_PYTHON))} or newer is needed; set python: "3.13"'
                 )
             if version != own_python:
                 versions.append(app["python"])
@@ -60,6 +63,17 @@ class ActionModule(ActionBase):
             )
         result.update(changed=False, views=views, python_versions=sorted(set(versions)))
         return result
+
+    def _own_certificates(self, apps: list[dict[str, Any]]) -> list[str]:
+        now = datetime.datetime.now(datetime.UTC)
+        mistakes = []
+        for app in apps:
+            if app.get("certificate"):
+                try:
+                    mistakes += read(self._loader, app["name"], app["certificate"]).mistakes(app["domains"], now)
+                except AnsibleActionFail as error:
+                    mistakes.append(str(error))
+        return mistakes
 
     def _own_python(self, variables: dict[str, Any], mistakes: list[str]) -> str | None:
         facts = variables.get("ansible_facts", {})

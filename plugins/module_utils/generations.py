@@ -14,8 +14,9 @@ import os
 import pwd
 import shutil
 import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any
 
 STAGING = ".staging-"
 

@@ -7,8 +7,8 @@ import os
 import shlex
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Sequence
 
 SLOTS = ("blue", "green")
 

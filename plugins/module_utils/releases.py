@@ -8,8 +8,9 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, make_directory, write
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, Layout, run
@@ -82,7 +83,11 @@ def commit_of(url: str, version: str) -> str:
         return version
     names = [f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}"]
     wanted = ["HEAD"] if version == "HEAD" else names
-    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes", "GIT_SSL_CAINFO": CERTIFICATES}
+    environment = {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+        "GIT_SSL_CAINFO": CERTIFICATES,
+    }
     output = run(["git", "ls-remote", url, *wanted], f"source.git: reading {url}", environment, seconds=60)
     found = {name: commit for commit, name in (line.split("\t") for line in output.splitlines() if "\t" in line)}
     for name in wanted:

@@ -17,8 +17,9 @@ import pwd
 import socket
 import ssl
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any
 
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
     File,
@@ -145,7 +146,9 @@ class Slots:
         """What of a slot's configuration is not as wanted, its installed units among it."""
         found = self.generations(slot).differing(wanted)
         units = [
-            kind for kind in UNITS if kind in wanted and not wanted[kind].fits(self.layout.units / self._unit(slot, kind))
+            kind
+            for kind in UNITS
+            if kind in wanted and not wanted[kind].fits(self.layout.units / self._unit(slot, kind))
         ]
         return sorted({*found, *units})
 
@@ -163,7 +166,9 @@ class Slots:
         live, idle = self.layout.live_slot(), self.idle()
         if live is None:
             return Work(switch=["nothing is live yet"])
-        switch, reload, tidy = [], [], []
+        switch: list[str] = []
+        reload: list[str] = []
+        tidy: list[str] = []
         if self.layout.release_in(live) != release:
             switch.append(f"release {self.layout.release_in(live)} is live")
         for path in self.differing(live, wanted):
@@ -176,9 +181,12 @@ class Slots:
                 switch.append(f"{self._unit(live, kind)} is {active}")
         if state[self._unit(idle, "service")]["ActiveState"] in ("active", "reloading", "activating"):
             tidy.append(f"{self._unit(idle, 'service')} still runs")
-        for slot in SLOTS:
-            if self.layout.slot(slot).exists() and state[self._unit(slot, "socket")]["UnitFileState"] != "enabled":
-                tidy.append(f"{self._unit(slot, 'socket')} is not enabled")
+        tidy += [
+            f"{unit} is not enabled"
+            for slot in SLOTS
+            if self.layout.slot(slot).exists()
+            and state[unit := self._unit(slot, "socket")]["UnitFileState"] != "enabled"
+        ]
         return Work(switch, reload, tidy)
 
     def tidy(self, probe: Probe) -> None:
@@ -327,10 +335,11 @@ class Slots:
 
     def _verify(self, release: str, probe: Probe) -> None:
         socket_path = self.layout.live / "socket"
-        for look in (
+        looks: tuple[Callable[[], str], ...] = (
             lambda: ask_as(self.front.user, socket_path, probe, release),
             lambda: ask_front(self.front.port, probe, release),
-        ):
+        )
+        for look in looks:
             problem = ""
             for _ in range(GOOD_ANSWERS):
                 problem = look()
@@ -388,14 +397,11 @@ class Slots:
         Args:
             reloaded: the configuration is the same server's new one, which takes the place of the one before.
         """
-        live = self.layout.live_slot()
-        generation = self.generations(live).current() if live else None
-        release = self.layout.release_in(live) if live else None
-        if release is None or generation is None:
+        entry = self._now()
+        if entry is None:
             return
-        entry = {"release": release, "configuration": generation.name}
         history = self.history()
-        if reloaded and history and history[-1]["release"] == release:
+        if reloaded and history and history[-1]["release"] == entry["release"]:
             history.pop()
         if not history or history[-1] != entry:
             self._write_history([*history, entry])
@@ -422,7 +428,10 @@ class Slots:
         """The last entry of the history that is not what is live now, or None."""
         live = self.layout.live_slot()
         generation = self.generations(live).current() if live else None
-        now = {"release": self.layout.release_in(live) if live else None, "configuration": generation and generation.name}
+        now = {
+            "release": self.layout.release_in(live) if live else None,
+            "configuration": generation and generation.name,
+        }
         return next((entry for entry in reversed(self.history()) if entry != now), None)
 
     def recall(self, entry: Mapping[str, str]) -> list[File]:
@@ -430,8 +439,17 @@ class Slots:
         store = self.generations(SLOTS[0]).store
         current = self.generations(self.layout.live_slot() or SLOTS[0]).current()
         files = {file.path: file for file in read_all(store / entry["configuration"])}
-        secrets = {file.path: file for file in read_all(current) if file.path.startswith(f"{SECRETS}/")} if current else {}
+        secrets = (
+            {file.path: file for file in read_all(current) if file.path.startswith(f"{SECRETS}/")} if current else {}
+        )
         return [secrets.get(path, file) for path, file in files.items()]
+
+    def _now(self) -> dict[str, str] | None:
+        """What is live, as an entry of the history."""
+        live = self.layout.live_slot()
+        generation = self.generations(live).current() if live else None
+        release = self.layout.release_in(live) if live else None
+        return {"release": release, "configuration": generation.name} if release and generation else None
 
     def _write_history(self, history: Sequence[Mapping[str, str]]) -> None:
         write(File("history", json.dumps(history).encode()), self.layout.history)
@@ -462,6 +480,17 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+class _FrontConnection(http.client.HTTPSConnection):
+    """HTTPS to this host, whatever address the name has."""
+
+    def connect(self) -> None:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        plain = socket.create_connection(("127.0.0.1", self.port), PROBE_SECONDS)
+        self.sock = context.wrap_socket(plain, server_hostname=self.host)
 
 
 def ask_socket(path: Path, probe: Probe, release: str) -> str:
@@ -501,15 +530,7 @@ def ask_front(port: int, probe: Probe, release: str) -> str:
 
     The certificate is not checked here: it may be a self-signed one, and the connection does not leave the host.
     """
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(probe.host, port, timeout=PROBE_SECONDS, context=context)
-    # Only the address is ours to choose: name and Host stay the app's own.
-    connection._create_connection = (  # type: ignore[attr-defined]
-        lambda address, *rest, **named: socket.create_connection(("127.0.0.1", port), PROBE_SECONDS)
-    )
-    problem = _ask(connection, VERIFY_PATH, probe.host, release)
+    problem = _ask(_FrontConnection(probe.host, port), VERIFY_PATH, probe.host, release)
     return f"over HTTPS through the front: {problem}" if problem else ""
 
 

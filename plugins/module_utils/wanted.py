@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import Inputs
@@ -37,7 +38,6 @@ APP_OPTIONS: dict[str, Any] = {
             "mode": {"type": "str", "default": "0644"},
         },
     },
-    "secrets": {"type": "dict", "default": {}, "no_log": True},
     "migrate": {"type": "bool", "default": False},
     "domains": {"type": "list", "elements": "str", "required": True},
     "ready_path": {"type": "str", "default": "/"},
@@ -60,13 +60,15 @@ def probe_of(app: Mapping[str, Any]) -> Probe:
     return Probe(app["ready_path"], app["domains"][0], app["ready_seconds"])
 
 
-def files_of(app: Mapping[str, Any]) -> list[File]:
-    """The configuration of the app's slot, secrets among it."""
-    secrets = [File(f"{SECRETS}/{name}", str(value).encode(), SECRET_MODE) for name, value in app["secrets"].items()]
-    return [*map(File.of, app["files"]), *secrets]
+def files_of(app: Mapping[str, Any], secrets: Mapping[str, str]) -> list[File]:
+    """The configuration of the app's slot, with the values of its secrets."""
+    return [
+        *map(File.of, app["files"]),
+        *(File(f"{SECRETS}/{name}", value.encode(), SECRET_MODE) for name, value in secrets.items()),
+    ]
 
 
-def fingerprints_of(app: Mapping[str, Any]) -> dict[str, Fingerprint]:
-    """The same as fingerprints, where of each secret only the SHA-256 was sent."""
+def fingerprints_of(app: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Fingerprint]:
+    """The same as fingerprints, from the SHA-256 of each secret."""
     files = {file.path: Fingerprint.of(file) for file in map(File.of, app["files"])}
-    return files | {f"{SECRETS}/{name}": Fingerprint(value, SECRET_MODE, 0, 0) for name, value in app["secrets"].items()}
+    return files | {f"{SECRETS}/{name}": Fingerprint(value, SECRET_MODE, 0, 0) for name, value in secrets.items()}

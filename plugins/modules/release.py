@@ -77,10 +77,6 @@ options:
             description: The octal permission bits.
             type: str
             default: "0644"
-      secrets:
-        description: The values of the app's secrets by name. They reach the app as systemd credentials.
-        type: dict
-        default: {}
       migrate:
         description: Whether this host is the one to migrate.
         type: bool
@@ -122,6 +118,11 @@ options:
     description: The role's file with the hashed requirements of the server, for apps that lock none.
     type: str
     default: ""
+  secrets:
+    description:
+      - The values of the app's secrets by name, which reach it as systemd credentials; looked up where the app says.
+    type: dict
+    default: {}
   front:
     description: What stands before the app.
     type: dict
@@ -193,7 +194,8 @@ timings:
 """
 
 import time
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -215,47 +217,52 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "app": {"type": "dict", "required": True, "options": APP_OPTIONS},
-            "state": {"type": "str", "choices": ["present", "migrated", "live", "reloaded", "previous"], "default": "live"},
+            "state": {
+                "type": "str",
+                "choices": ["present", "migrated", "live", "reloaded", "previous"],
+                "default": "live",
+            },
             "server": {"type": "str", "default": ""},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
             "front": {"type": "dict", "default": {}, "options": FRONT_OPTIONS},
         },
         supports_check_mode=True,
     )
-    app = module.params["app"]
+    app = {**module.params["app"], **{key: module.params[key] for key in ("secrets", "server")}}
     slots = Slots(Layout(app["name"]), Systemd(), Front(**module.params["front"]))
     if module.check_mode:
         module.exit_json(changed=True, **summary(slots), timings={})
     try:
         with locked(slots.layout):
-            result = STATES[module.params["state"]](app, slots, module.params["server"])
+            result = STATES[module.params["state"]](app, slots)
     except (Failed, LookupError, OSError) as error:
         module.fail_json(msg=f"{app['name']}: {error}", **summary(slots), timings=slots.timings)
     module.exit_json(**result, **summary(slots), timings=slots.timings)
 
 
-def present(app: dict[str, Any], slots: Slots, server: str) -> dict[str, Any]:
+def present(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
     """Build the release where it is not complete yet."""
     if slots.layout.is_complete(app["release"]):
         return {"changed": False}
     started = time.monotonic()
     try:
-        build(slots.layout, app["release"], inputs_of(app, server), app["archive"])
+        build(slots.layout, app["release"], inputs_of(app, app["server"]), app["archive"])
     except Failed as error:
         raise Failed(f"the release cannot be built, and what served still does: {error}") from error
     slots.timings["build"] = round(time.monotonic() - started, 3)
     return {"changed": True}
 
 
-def migrated(app: dict[str, Any], slots: Slots, server: str) -> dict[str, Any]:
+def migrated(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
     """Run the migration with the new release, before it gets any traffic."""
-    slots.migrate(slots.stage(app["release"], files_of(app)))
+    slots.migrate(slots.stage(app["release"], files_of(app, app["secrets"])))
     return {"changed": True}
 
 
-def live(app: dict[str, Any], slots: Slots, server: str) -> dict[str, Any]:
+def live(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
     """Bring the release into the traffic, whatever is left to do for that."""
     layout, release = slots.layout, app["release"]
-    files = files_of(app)
+    files = files_of(app, app["secrets"])
     units = [layout.unit(slot, kind) for slot in SLOTS for kind in ("service", "socket")]
     work = slots.work(release, {file.path: Fingerprint.of(file) for file in files}, slots.systemd.show(*units))
     slots.remember()
@@ -271,7 +278,7 @@ def live(app: dict[str, Any], slots: Slots, server: str) -> dict[str, Any]:
     return {"changed": bool(work.reasons or removed), "reasons": work.reasons, "removed": removed}
 
 
-def previous(app: dict[str, Any], slots: Slots, server: str) -> dict[str, Any]:
+def previous(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
     """Go back to what was live before, with the configuration that it ran with and the secrets of today."""
     entry = slots.before()
     if entry is None:
@@ -292,9 +299,9 @@ def _take_over(slots: Slots, release: str, files: Sequence[File], app: dict[str,
         slots.retire(before)
 
 
-def reloaded(app: dict[str, Any], slots: Slots, server: str) -> dict[str, Any]:
+def reloaded(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
     """Let the live slot take up its server's settings by SIGHUP."""
-    slots.reload(files_of(app), probe_of(app))
+    slots.reload(files_of(app, app["secrets"]), probe_of(app))
     slots.remember(reloaded=True)
     slots.prune()
     return {"changed": True, "reasons": ["the server's settings differ"]}

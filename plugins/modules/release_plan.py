@@ -28,6 +28,10 @@ options:
     description: The role's file with the hashed requirements of the server.
     type: str
     required: true
+  secrets:
+    description: For each app the SHA-256 of its secrets by name; made from the apps themselves.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -112,27 +116,30 @@ def main() -> None:
         argument_spec={
             "apps": {"type": "list", "elements": "dict", "required": True, "options": APP_OPTIONS},
             "server": {"type": "str", "required": True},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
     )
-    apps = module.params["apps"]
+    apps, secrets = module.params["apps"], module.params["secrets"]
     systemd = Systemd()
     layouts = [Layout(app["name"]) for app in apps]
     units = [layout.unit(slot, kind) for layout in layouts for slot in SLOTS for kind in ("service", "socket")]
     with ThreadPoolExecutor(ASKING) as pool:
         identities = list(pool.map(lambda app: identify(app, module.params["server"]), apps))
-    failures = [f"{app['name']}: {found}" for app, found in zip(apps, identities) if isinstance(found, Failed)]
+    failures = [
+        f"{app['name']}: {found}" for app, found in zip(apps, identities, strict=True) if isinstance(found, Failed)
+    ]
     if failures and not module.check_mode:
         module.fail_json(msg="\n".join(["Nothing that serves was changed.", *failures]))
     state = systemd.show(*units) if units else {}
     plans = [
-        plan(app, UNKNOWN if isinstance(identity, Failed) else identity, Slots(layout, systemd), state)
-        for app, layout, identity in zip(apps, layouts, identities)
+        plan(app, secrets.get(app["name"], {}), UNKNOWN if isinstance(identity, Failed) else identity, slots, state)
+        for app, slots, identity in zip(apps, [Slots(layout, systemd) for layout in layouts], identities, strict=True)
     ]
     module.exit_json(
         changed=any(entry["switch"] or entry["reload"] or entry["tidy"] or entry["build"] for entry in plans),
         plans=plans,
-        diff=[entry for app, found in zip(apps, plans) for entry in differences(app, found)],
+        diff=[entry for app, found in zip(apps, plans, strict=True) for entry in differences(app, found)],
     )
 
 
@@ -147,12 +154,14 @@ def identify(app: dict[str, Any], server: str) -> str | Failed:
         return error
 
 
-def plan(app: dict[str, Any], identity: str, slots: Slots, state: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """What there is to do for one app."""
+def plan(
+    app: dict[str, Any], secrets: dict[str, str], identity: str, slots: Slots, state: dict[str, dict[str, str]]
+) -> dict[str, Any]:
+    """What there is to do for one app, whose secrets are known by their SHA-256."""
     layout = slots.layout
     live = layout.live_slot()
     try:
-        work = slots.work(identity, fingerprints_of(app), state)
+        work = slots.work(identity, fingerprints_of(app, secrets), state)
     except LookupError as error:
         work = Work(switch=[str(error)])
     build = bool(work.switch) and not layout.is_complete(identity)

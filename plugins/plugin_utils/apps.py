@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -210,7 +211,7 @@ class _App:
                 self._mistake((SECRET, name), value, str(error), show=False)
             except Exception as error:
                 self._mistake((SECRET, name), value, f"it cannot be rendered: {error}", show=False)
-            steps[str(name)] = list(self._layer((SECRET, name)).steps) + [SECRET, str(name)]
+            steps[str(name)] = [*self._layer((SECRET, name)).steps, SECRET, str(name)]
         return steps
 
     def _unknown(self, values: Any, options: Options, steps: Steps) -> None:
@@ -237,9 +238,7 @@ class _App:
                 continue
             option = options[key]
             kind = option.get("type", "str")
-            if kind in _TYPES and (
-                not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool")
-            ):
+            if kind in _TYPES and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool")):
                 self._mistake((*steps, key), value, f"{_WANTED.get(kind, kind)} is needed")
             elif kind == "int" and isinstance(value, str) and not value.isdigit():
                 self._mistake((*steps, key), value, "a whole number is needed")
@@ -269,9 +268,7 @@ class _App:
                 path = (self.context.base / values[key][name]).resolve()
                 if not is_there(path):
                     what = "directory" if is_there is Path.is_dir else "file"
-                    self._mistake(
-                        (key, name), values[key][name], f"there is no {what} {path} on the controller"
-                    )
+                    self._mistake((key, name), values[key][name], f"there is no {what} {path} on the controller")
                 values[key][name] = str(path)
 
     def _layer(self, steps: Steps) -> Layer:
@@ -314,13 +311,19 @@ def _conflicts(apps: list[dict[str, Any]]) -> list[str]:
                     "a domain belongs to one app"
                 )
             owners.setdefault(domain, app["name"])
+        both = {f"{path.rstrip('/')}/" for path in app.get("websocket_paths", [])} & set(app.get("static", {}))
+        mistakes += [
+            f"slipway_apps.{app['name']}.static has {_show(path)}, as websocket_paths has: "
+            "a path is either static or a WebSocket"
+            for path in sorted(both)
+        ]
     return mistakes
 
 
 def _at_place(values: Mapping[str, Any], place: str) -> Iterator[tuple[Steps, Any]]:
     """The steps and values that a place of KINDS stands for, where the user gave any."""
     bare = place.removesuffix("[]").removesuffix("{key}").removesuffix("{}")
-    steps = tuple(bare.split("."))
+    steps: Steps = tuple(bare.split("."))
     found, value = _find(values, steps)
     if not found or value is None:
         return

@@ -7,8 +7,8 @@ Each takes a value and returns nothing, or raises ``ValueError`` with what is al
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 Kind = Callable[[Any], None]
 
@@ -17,8 +17,10 @@ _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _RESERVED_ENVIRONMENT = re.compile(
     r"SLIPWAY_.*|CREDENTIALS_DIRECTORY|STATE_DIRECTORY|RUNTIME_DIRECTORY|NOTIFY_SOCKET|LISTEN_.*|HOME|PATH|USER"
 )
-# RFC 9110: a field name is a token.
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+# Fewer than RFC 9110 allows: the name becomes part of a variable of nginx.
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+# Paths of every site that Slipway answers itself.
+_OWN_PATHS = ("/.slipway", "/.well-known/acme-challenge")
 
 
 def _pattern(expression: str, allowed: str) -> Kind:
@@ -35,6 +37,9 @@ def app_name(value: Any) -> None:
     """An app's name, which becomes part of user, unit and socket names (31 characters at most for a user)."""
     if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,22}", value):
         raise ValueError("a name is 1 to 23 lower-case letters, digits and dashes, and begins with a letter")
+    # slipway-build is a user, slipway-wake a unit, slipway-shop-check a unit of the app shop.
+    if re.fullmatch(r"build|wake|certificates|.*-(build|check|migrate)", value):
+        raise ValueError("this name is taken by Slipway itself; choose another")
 
 
 def domain(value: Any) -> None:
@@ -64,13 +69,28 @@ def environment_name(value: Any) -> None:
 def line(value: Any) -> None:
     """One line of text: no line break and no NUL byte."""
     if isinstance(value, bool) or value is None:
-        raise ValueError(f'YAML reads this as {"nothing" if value is None else "a boolean"}; put it in quotes')
+        raise ValueError(f"YAML reads this as {'nothing' if value is None else 'a boolean'}; put it in quotes")
     if isinstance(value, float):
         raise ValueError("YAML reads this as a number and may change its digits; put it in quotes")
     if not isinstance(value, (str, int)):
         raise ValueError("a single text or whole number is needed")
     if any(character in str(value) for character in "\n\r\0"):
         raise ValueError("it must be a single line, without line breaks and NUL bytes")
+
+
+def header_value(value: Any) -> None:
+    """What a header says: one line without control characters."""
+    line(value)
+    if not str(value).isprintable():
+        raise ValueError("it must be without control characters")
+
+
+def headers(value: Any) -> None:
+    """Headers by name, each once, whatever the case."""
+    lower = [str(name).lower() for name in value]
+    twice = sorted({name for name in lower if lower.count(name) > 1})
+    if twice:
+        raise ValueError(f"each header may stand once, whatever its case; twice are: {', '.join(twice)}")
 
 
 def secret_value(value: Any) -> None:
@@ -90,9 +110,8 @@ def header(value: Any) -> None:
 def inner_path(value: Any) -> None:
     """A relative path that stays inside the source."""
     text = str(value)
-    path = PurePosixPath(text)
-    if not re.fullmatch(r"[A-Za-z0-9._/-]+", text) or path.is_absolute() or ".." in path.parts:
-        raise ValueError("a path inside the source is needed, such as static or shop/static, without ..")
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", text):
+        raise ValueError("a directory inside the source is needed, such as static or shop/static; none begins with .")
 
 
 def source(value: Any) -> None:
@@ -124,7 +143,22 @@ entrypoint = _pattern(
     "an entry point is module:attribute, such as shop.main:app",
 )
 url_path = _pattern(r"/[A-Za-z0-9._~/-]*", "a path begins with / and holds letters, digits and . _ ~ - /")
-prefix = _pattern(r"/([A-Za-z0-9._~-]+/)+", "a prefix begins and ends with /, such as /static/")
+_prefix = _pattern(r"/([A-Za-z0-9._~-]+/)+", "a prefix begins and ends with /, such as /static/")
+
+
+def site_path(value: Any) -> None:
+    """A path of the site that is not one of Slipway's own."""
+    url_path(value)
+    if f"{value}/".startswith(tuple(f"{path}/" for path in _OWN_PATHS)):
+        raise ValueError(f"{' and '.join(_OWN_PATHS)} are answered by Slipway itself; choose another")
+
+
+def prefix(value: Any) -> None:
+    """A prefix of the site's paths, which ends with a slash."""
+    _prefix(value)
+    site_path(str(value).rstrip("/"))
+
+
 size = _pattern(r"[1-9]\d{0,5}[kmg]?", "a size is a number with k, m or g, such as 10m")
 secret_name = _pattern(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "a secret's name is letters, digits and underscores")
 git_url = _pattern(
@@ -148,14 +182,15 @@ KINDS: dict[str, Kind] = {
     "python": python,
     "workers": workers,
     "ready_path": url_path,
-    "websocket_paths[]": url_path,
+    "websocket_paths[]": site_path,
     "static{key}": prefix,
     "static{}": inner_path,
     "environment{key}": environment_name,
     "environment{}": line,
     "secrets{key}": secret_name,
+    "headers": headers,
     "headers{key}": header,
-    "headers{}": line,
+    "headers{}": header_value,
     "max_body_size": size,
     "certificate": certificate,
 }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from typing import Sequence
+from collections.abc import Mapping, Sequence
 
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.parsing.dataloader import DataLoader
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 # A warning from then on: the next deploy may be far away.
 SOON = datetime.timedelta(days=14)
@@ -102,10 +105,31 @@ class OwnCertificate:
         return None
 
 
-def _encoded(key: object) -> bytes:
-    public_bytes = getattr(key, "public_bytes")
-    encoded: bytes = public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return encoded
+def read(loader: DataLoader, app: str, certificate: Mapping[str, str]) -> OwnCertificate:
+    """Read the files of an app's own certificate, which may be encrypted with ansible-vault.
+
+    Args:
+        loader: Ansible's reader of the controller's files.
+        app: the app's name.
+        certificate: the absolute paths ``fullchain`` and ``privkey``.
+
+    Raises:
+        AnsibleActionFail: one of them cannot be read.
+    """
+    fullchain, privkey = (
+        Option(f"slipway_apps.{app}.certificate.{key}", certificate[key]) for key in ("fullchain", "privkey")
+    )
+    texts = []
+    for option in (fullchain, privkey):
+        try:
+            texts.append(str(loader.get_text_file_contents(option.path)))
+        except AnsibleError as error:
+            raise AnsibleActionFail(option.wrong(f"it cannot be read on the controller: {error}")) from error
+    return OwnCertificate(fullchain, privkey, *texts)
+
+
+def _encoded(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _names(certificate: x509.Certificate) -> set[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
@@ -15,16 +15,15 @@ from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import digest
 
 
 def complete(
-    action: ActionBase, app: Mapping[str, Any], files: list[dict[str, Any]], variables: Mapping[str, Any], hashed: bool
+    action: ActionBase, app: Mapping[str, Any], files: list[dict[str, Any]], variables: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """An app with its source identified, its configuration rendered and its secrets at hand.
+    """An app with its source identified and its configuration rendered.
 
     Args:
         action: the running action.
-        app: the app as the role has it; each of its secrets is the steps to the value.
+        app: the app as the role has it.
         files: the templates of the configuration.
         variables: the variables of the task.
-        hashed: give the SHA-256 of each secret in place of its value, for a call that only compares.
 
     Returns:
         What the modules take as ``app``.
@@ -32,12 +31,14 @@ def complete(
     source = dict(app["source"])
     if source.get("path") and not source.get("digest"):
         source["digest"] = digest_of(Path(source["path"]))
-    secrets = {name: _secret(action, steps, variables) for name, steps in app.get("secrets", {}).items()}
-    if hashed:
-        secrets = {name: hashlib.sha256(value.encode()).hexdigest() for name, value in secrets.items()}
     rendered = render_files(action, files, variables, {"app": app})
     known = {key: value for key, value in app.items() if key in APP_OPTIONS}
-    return {**known, "source": source, "secrets": secrets, "files": rendered, "migrate": migrates(app, variables)}
+    return {**known, "source": source, "files": rendered, "migrate": migrates(app, variables)}
+
+
+def secrets_of(action: ActionBase, app: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, str]:
+    """The values of an app's secrets, of which the role knows only where they stand."""
+    return {name: _secret(action, steps, variables) for name, steps in app.get("secrets", {}).items()}
 
 
 def migrates(app: Mapping[str, Any], variables: Mapping[str, Any]) -> bool:

@@ -1,0 +1,216 @@
+"""A gunicorn worker for ASGI apps that leaves without losing a request.
+
+nginx keeps connections to the worker open and never repeats a POST. So the worker does not close
+a connection that it has not announced to close: from the moment it is to leave, every answer
+carries `Connection: close`, and what is idle in nginx's pool is left to nginx, whose upstream
+`keepalive_timeout` must be short (a second) for the worker to be gone soon.
+
+Told to go (SIGTERM: reload, stop), it stops accepting at once; what waits in the listen backlog
+is served by the other workers, or by the next ones. Requests in flight, background tasks and
+WebSockets have SLIPWAY_DRAIN_SECONDS to end. Recycled (max_requests), it first lets go of its
+connections and WebSockets while it still accepts, because gunicorn starts a successor only when
+this worker has ended; one worker at a time, and none while others drain.
+
+Needs gunicorn >= 20.1 and uvicorn >= 0.22. Environment:
+
+SLIPWAY_DRAIN_SECONDS   how long open work may go on, in seconds (default 30); then WebSockets are
+                        closed with 1012 and requests are cancelled after CANCEL_SECONDS
+SLIPWAY_READY_PATH      answered with 503 by a worker that was told to go; "/" never is, since
+                        there users, too, ask for it
+SLIPWAY_RELEASE         sent as X-Slipway-Release with every answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from gunicorn.arbiter import Arbiter  # type: ignore[import-not-found]
+from uvicorn.server import Server  # type: ignore[import-not-found]
+
+try:
+    from uvicorn_worker import UvicornWorker  # type: ignore[import-not-found]
+except ImportError:
+    from uvicorn.workers import UvicornWorker  # type: ignore[import-not-found]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+DRAIN_SECONDS = float(os.environ.get("SLIPWAY_DRAIN_SECONDS") or 30)
+READY_PATH = os.environ.get("SLIPWAY_READY_PATH", "").partition("?")[0]
+RELEASE = os.environ.get("SLIPWAY_RELEASE", "")
+KEEP_ALIVE_SECONDS = 75  # longer than nginx keeps a connection, so that it is nginx who closes
+IDLE_SECONDS = 5  # for a client that is not nginx and leaves its connection open
+CANCEL_SECONDS = 5  # gunicorn's graceful_timeout must be longer than drain + cancel
+TICK_SECONDS = 0.05
+BODY = "http.response.body"
+
+# The master imports this module, so all its workers share the file; each takes locks of its own.
+_LEAVING = tempfile.TemporaryFile()  # noqa: SIM115
+
+
+def _lock(kind: int) -> bool:
+    try:
+        fcntl.lockf(_LEAVING, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+async def _not_ready(scope: Message, receive: Receive, send: Send) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"8")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": b"leaving\n"})
+
+
+class DrainingServer(Server):  # type: ignore[misc]
+    """Uvicorn's server, with a drain before its own shutdown."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        config.load()
+        self._app: App = config.loaded_app
+        config.loaded_app = self._call
+        self._websockets: set[asyncio.Task[Any] | None] = set()
+        self._closing = False
+        self._quick = False
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM drains; SIGQUIT and SIGINT are gunicorn's words for a quick end.
+
+        Uvicorn's own would raise the signal again at the end, and so skip atexit handlers.
+        """
+        self.should_exit = True
+        self._quick = self._quick or sig != signal.SIGTERM
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Drain, then let uvicorn close what is left, cancel it, and end the lifespan."""
+        recycled = not self.should_exit
+        if recycled:
+            await self._recycle()
+        _lock(fcntl.LOCK_SH)
+        self._closing = True
+        await self._stop_accepting(sockets)
+        self._expire_idle_connections()
+        await self._wait(lambda: self._busy(websockets=not recycled) and not self._quick)
+        await super().shutdown()
+
+    async def _call(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            task = asyncio.current_task()
+            self._websockets.add(task)
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._websockets.discard(task)
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        announced, unread = False, True
+
+        async def listen() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = bool(message.get("more_body"))
+            return message
+
+        async def announce(message: Message) -> None:
+            nonlocal announced
+            if self._closing and message["type"] == "http.response.start":
+                kept = [h for h in message.get("headers", ()) if h[0].lower() != b"connection"]
+                message = {**message, "headers": [*kept, (b"connection", b"close")]}
+                announced = True
+            if announced and not message.get("more_body", message["type"] != BODY):
+                # Closed while nginx still writes a body that the app ignores, it is a 502.
+                while unread:
+                    await listen()
+            await send(message)
+
+        told = self._closing and self.should_exit
+        not_ready = told and scope["path"] == READY_PATH != "/"
+        await (_not_ready if not_ready else self._app)(scope, listen, announce)
+
+    async def _recycle(self) -> None:
+        while not self.should_exit and not _lock(fcntl.LOCK_EX):
+            await self._tick()
+        self._closing = True
+        open_ = set(self.server_state.connections)
+        await self._wait(
+            lambda: (
+                bool(self._websockets or open_ & self.server_state.connections)
+                and not self.should_exit
+            )
+        )
+
+    async def _stop_accepting(self, sockets: Any) -> None:
+        # asyncio drops a connection that it accepted just before its server is closed.
+        for sock in sockets or ():
+            asyncio.get_running_loop().remove_reader(sock)
+        await self._tick()
+        for server in self.servers:
+            server.close()
+        # Before 0.25, uvicorn waits for these to end before it closes a single connection.
+        self.servers = []
+
+    def _expire_idle_connections(self) -> None:
+        # Uvicorn's own timer is stopped by the next byte, and set again after its answer.
+        for connection in self.server_state.connections:
+            if isinstance(connection, self.config.http_protocol_class):
+                connection.timeout_keep_alive = IDLE_SECONDS
+                if connection.cycle is None or connection.cycle.response_complete:
+                    connection._unset_keepalive_if_required()
+                    connection.timeout_keep_alive_task = connection.loop.call_later(
+                        IDLE_SECONDS, connection.timeout_keep_alive_handler
+                    )
+
+    def _busy(self, websockets: bool) -> bool:
+        state, http = self.server_state, self.config.http_protocol_class
+        if websockets:
+            return bool(state.connections or state.tasks)
+        return any(isinstance(c, http) for c in state.connections) or bool(
+            state.tasks - self._websockets
+        )
+
+    async def _wait(self, condition: Callable[[], bool]) -> None:
+        deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
+        while condition() and asyncio.get_running_loop().time() < deadline:
+            await self._tick()
+
+    async def _tick(self) -> None:
+        await self.config.callback_notify()
+        await asyncio.sleep(TICK_SECONDS)
+
+
+class DrainingWorker(UvicornWorker):  # type: ignore[misc]
+    """`worker_class = "slipway_worker.DrainingWorker"`; trusts the proxy headers of its socket."""
+
+    CONFIG_KWARGS = {
+        "loop": "auto",
+        "http": "auto",
+        "access_log": False,
+        "server_header": False,
+        "forwarded_allow_ips": "*",
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": CANCEL_SECONDS,
+        "headers": [("X-Slipway-Release", RELEASE)] if RELEASE else [],
+    }
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = DrainingServer(self.config)
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
+        )
+        await server.serve(sockets=[listener.sock for listener in self.sockets])
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)

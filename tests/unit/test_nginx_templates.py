@@ -1,0 +1,545 @@
+"""What the nginx role writes, rendered by Ansible's own Templar and served by a real nginx."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import http.client
+import http.server
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleError
+from ansible.parsing.dataloader import DataLoader
+from ansible.playbook.task import Task
+from ansible.template import Templar
+
+from ansible_collections.slipway.asgi.plugins.action.config_set import ActionModule
+from ansible_collections.slipway.asgi.plugins.modules import certificates
+from ansible_collections.slipway.asgi.plugins.plugin_utils.render import render_files
+
+ROLE = Path(__file__).resolve().parents[2] / "roles" / "nginx"
+RELEASES = ["bookworm", "jammy", "noble", "trixie"]
+# The nginx that serves in these tests is the one of this machine.
+HERE = platform.freedesktop_os_release().get("VERSION_CODENAME", "trixie")
+SITE: dict[str, Any] = {
+    "name": "shop",
+    "domains": ["shop.example.com", "*.shop.example.com"],
+    "ready_path": "/ready",
+    "websocket_paths": ["/ws"],
+    "static": {"/static/": "shop/static"},
+    "max_body_size": "1k",
+    "headers": {},
+}
+BLOG = {**SITE, "name": "blog", "domains": ["blog.example.com"], "websocket_paths": [], "static": {}}
+DEFAULT_HEADERS = {
+    "Content-Security-Policy",
+    "Cross-Origin-Opener-Policy",
+    "Cross-Origin-Resource-Policy",
+    "Permissions-Policy",
+    "Referrer-Policy",
+    "Strict-Transport-Security",
+    "X-Content-Type-Options",
+    "X-Frame-Options",
+}
+
+
+def render(*sites: dict[str, Any], release: str = HERE, **variables: Any) -> dict[str, str]:
+    """Every file that the role hands to config_set, by its path."""
+    loader = DataLoader()
+    loader.set_basedir(str(ROLE))
+    scope: dict[str, Any] = {}
+    for part in ("defaults", "vars"):
+        scope |= loader.load_from_file(str(ROLE / part / "main.yml"), trusted_as_template=True)
+    scope |= {"ansible_facts": {"distribution_release": release}, "nginx_sites": list(sites), **variables}
+    templar = Templar(loader, scope)
+    nowhere: Any = None  # rendering needs no host
+    action = ActionModule(Task(), nowhere, nowhere, loader, templar, nowhere)
+    task = loader.load_from_file(str(ROLE / "tasks" / "configure.yml"), trusted_as_template=True)[0]
+    entries = task["slipway.asgi.config_set"]["files"] + scope["__nginx_entry_files"]
+    return {file["path"]: file["content"] for file in render_files(action, templar.template(entries), scope, {})}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Front:
+    """A real nginx with the role's configuration, every path of which lies in a directory of the test."""
+
+    def __init__(self, path: Path, files: Mapping[str, str]) -> None:
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None:
+            pytest.fail("nginx is not installed on this machine; scripts/testbed installs it")
+        self.path = path
+        self.http, self.https = free_port(), free_port()
+        self.start_file = path / "nginx.conf"
+        for directory in ("conf.d", "sites-enabled", "log", "temp", "srv", "acme/.well-known/acme-challenge"):
+            (path / directory).mkdir(parents=True)
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        (path / "conf.d" / "test.conf").write_text("".join(f"{kind}_temp_path {path}/temp/{kind};\n" for kind in kinds))
+        places = {
+            "/etc/nginx/slipway/current": f"{path}/current",
+            "/etc/nginx/conf.d": f"{path}/conf.d",
+            "/etc/nginx/sites-enabled": f"{path}/sites-enabled",
+            "/etc/slipway/certificates": f"{path}/certificates",
+            "/srv/slipway": f"{path}/srv",
+            "/var/lib/slipway-acme": f"{path}/acme",
+            "/var/log/nginx": f"{path}/log",
+            "/run/nginx.pid": f"{path}/nginx.pid",
+            "user www-data;": f"user {getpass.getuser()};" if os.geteuid() == 0 else "",
+            "listen 80;": f"listen 127.0.0.1:{self.http};",
+            "listen [::]:80;": f"listen [::]:{self.http};",
+            "listen 443 ": f"listen 127.0.0.1:{self.https} ",
+            "listen [::]:443 ": f"listen [::]:{self.https} ",
+        }
+        for name, content in files.items():
+            for place, here in places.items():
+                content = content.replace(place, here)
+            file = self.start_file if name == "/etc/nginx/nginx.conf" else path / "current" / name.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+        self.command = [program, "-c", str(self.start_file)]
+
+    def certify(self, *sites: Mapping[str, Any]) -> None:
+        certificates.converge(
+            {"apps": sites, "privkeys": {}, "root": str(self.path / "certificates"), "pending": None}, check=False
+        )
+
+    def judge(self) -> str:
+        """What ``nginx -t -q`` says: nothing where it accepts all of it."""
+        done = subprocess.run([*self.command, "-t", "-q"], capture_output=True, text=True, check=False)
+        return done.stderr or ("" if done.returncode == 0 else f"status {done.returncode}")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Front]:
+        process = subprocess.Popen([*self.command, "-g", "daemon off;"])
+        try:
+            for _ in range(100):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.https)):
+                    break
+                time.sleep(0.05)
+            yield self
+        finally:
+            process.terminate()
+            process.wait()
+
+    def logged(self, text: str) -> str:
+        """The line of the access log that holds a text."""
+        os.kill(int((self.path / "nginx.pid").read_text()), signal.SIGUSR1)
+        for _ in range(100):
+            for line in (self.path / "log" / "access.log").read_text().splitlines():
+                if text in line:
+                    return line
+            time.sleep(0.05)
+        raise AssertionError(f"{text} is not in the log")
+
+    def connect(self, name: str, alpn: str = "http/1.1") -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=self.path / "certificates/shop/fullchain.pem")
+        context.set_alpn_protocols([alpn])
+        plain = socket.create_connection(("127.0.0.1", self.https), timeout=5)
+        return context.wrap_socket(plain, server_hostname=name)
+
+    def ask(
+        self, path: str, headers: Mapping[str, str] | None = None, host: str = "shop.example.com", body: bytes = b""
+    ) -> Answer:
+        """An answer over HTTPS; with a body, the one to a POST."""
+        connection = http.client.HTTPSConnection(host)
+        connection.sock = self.connect("eu.shop.example.com" if host.startswith("eu.") else "shop.example.com")
+        connection.request("POST" if body else "GET", path, body, {"Host": host, **(headers or {})})
+        return Answer(connection)
+
+    def ask_plain(self, path: str, host: str) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=5)
+        connection.request("GET", path, headers={"Host": host})
+        return Answer(connection)
+
+    def release(self, slot: str, files: Mapping[str, str], link: str) -> None:
+        """Give a slot a release that holds these files, and let ``link`` name it."""
+        home = self.path / "srv" / "shop"
+        for name, content in files.items():
+            file = home / "releases" / slot / "src" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+        (home / "slots" / slot).mkdir(parents=True, exist_ok=True)
+        (home / "slots" / slot / "release").symlink_to(f"../../releases/{slot}")
+        (home / "slots" / slot / "socket").symlink_to(self.path / f"{slot}.sock")
+        (home / link).symlink_to(f"slots/{slot}")
+
+
+class Answer:
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
+        response = connection.getresponse()
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+        connection.close()
+
+    def seen(self) -> dict[str, str]:
+        """The request as the app saw it."""
+        seen: dict[str, str] = json.loads(self.body)
+        return seen
+
+
+class App(http.server.BaseHTTPRequestHandler):
+    """An app: it says what it sees, and upgrades whoever asks for it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.headers.get("Upgrade") == "websocket":
+            self.send_response_only(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "upgrade")
+            self.end_headers()
+            return
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = json.dumps({"path": self.path, **{key.lower(): value for key, value in self.headers.items()}}).encode()
+        self.send_response_only(503 if self.path == "/broken" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Slipway-Release", "r1")
+        if self.path == "/framed":
+            self.send_header("X-Frame-Options", "SAMEORIGIN")
+            self.send_header("X-Taste", "sweet")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "nginx"
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+
+LIVE = {
+    "shop/static/app.css": "live",
+    "shop/static/js/app.js": "x" * 2000,
+    "shop/static/.env": "secret",
+    "shop/static/.git/config": "secret",
+    "shop/settings.py": "secret",
+}
+PREVIOUS = {"shop/static/app.css": "previous", "shop/static/app.0d4f8a7c.css": "previous", "shop/static/.old": "secret"}
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    path = tmp_path_factory.mktemp("nginx")
+    site = {**SITE, "headers": {"x-taste": 'a "b" $c \\d {e};', "Permissions-Policy": ""}}
+    front = Front(path, render(site, BLOG))
+    front.certify(site, BLOG)
+    front.release("green", LIVE, "live")
+    front.release("blue", PREVIOUS, "previous")
+    (path / "secret.txt").write_text("secret")
+    static = path / "srv/shop/releases/green/src/shop/static"
+    (static / "outside.txt").symlink_to(path / "secret.txt")
+    (static / "inside.css").symlink_to("app.css")
+    (path / "acme/.well-known/acme-challenge/token").write_text("proof")
+    with Server(str(path / "green.sock"), App) as app:
+        threading.Thread(target=app.serve_forever, daemon=True).start()
+        with front.running():
+            yield front
+        app.shutdown()
+
+
+# What nginx accepts.
+
+
+@pytest.mark.parametrize(
+    "sites",
+    [
+        [],
+        [BLOG],
+        [SITE, BLOG],
+        [{**SITE, "domains": [f"{'a' * 60}.example.com"]}],
+        [{**SITE, "websocket_paths": ["/", "/ws/", "/ws", "/live/feed"]}],
+        [{**SITE, "static": {"/static/": "a/", "/media/v1.0/": "b-c/d"}}],
+        [{**SITE, "name": "a-b", "headers": {"C": "1"}}, {**BLOG, "name": "a", "headers": {"B-C": "2"}}],
+    ],
+    ids=["none", "blog", "two", "long name", "websockets", "static", "like names"],
+)
+@pytest.mark.parametrize("ipv6", [True, False])
+def test_nginx_accepts_it(tmp_path: Path, sites: list[dict[str, Any]], ipv6: bool) -> None:
+    front = Front(tmp_path, render(*sites, nginx_ipv6=ipv6))
+    front.certify(*sites)
+    assert front.judge() == ""
+
+
+def test_files_of_the_users_own_stay_in_force(tmp_path: Path) -> None:
+    front = Front(tmp_path, render(SITE))
+    front.certify(SITE)
+    (tmp_path / "sites-enabled" / "mine").write_text(f"server {{ listen {front.http} default_server; return 204; }}")
+    (tmp_path / "conf.d" / "mine.conf").write_text(
+        "server_tokens off; client_max_body_size 5m; gzip_vary on; keepalive_timeout 10s; ssl_session_tickets off;"
+    )
+    assert front.judge() == ""
+    (tmp_path / "conf.d" / "mine.conf").write_text("no_such_directive on;")
+    assert "no_such_directive" in front.judge()
+
+
+def test_nothing_stays_open_in_a_template() -> None:
+    with pytest.raises(AnsibleError, match="max_body_size"):
+        render({key: value for key, value in SITE.items() if key != "max_body_size"})
+
+
+def test_a_second_rendering_is_the_same() -> None:
+    assert render(SITE, BLOG) == render(SITE, BLOG)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_differs_between_distributions_is_in_the_table(release: str) -> None:
+    files = render(SITE, release=release)
+    http2_directive = release == "trixie"
+    assert ("http2 on;" in files["snippets/tls.conf"]) is http2_directive
+    for name in ("nginx.conf", "sites/shop.conf"):
+        assert ("listen 443 ssl http2;" in files[name]) is not http2_directive
+    assert ("X25519MLKEM768" in files["snippets/tls.conf"]) is (release == "trixie")
+    assert ("ssl_reject_handshake on;" in files["nginx.conf"]) is (release != "jammy")
+
+
+def test_an_unknown_distribution_is_not_guessed() -> None:
+    with pytest.raises(AnsibleError):
+        render(SITE, release="sarge")
+
+
+def test_limits_on_open_files_follow_the_connections() -> None:
+    files = render(nginx_worker_connections=1000)
+    assert "worker_connections 1000;" in files["nginx.conf"]
+    assert "worker_rlimit_nofile 2000;" in files["nginx.conf"]
+    drop_in = files["/etc/systemd/system/nginx.service.d/50-slipway-limits.conf"]
+    assert "LimitNOFILE=2000:524288" in drop_in
+
+
+def test_the_upstream_is_the_live_link() -> None:
+    site = render(SITE)["sites/shop.conf"]
+    assert site.count("server unix:/srv/slipway/shop/live/socket max_fails=0;") == 2
+    assert "keepalive 32;" in site and "keepalive_timeout 60s;" in site
+    proxy = render(SITE)["snippets/proxy.conf"]
+    assert "proxy_next_upstream error timeout;" in proxy
+
+
+def test_every_location_has_the_headers() -> None:
+    secure = render({**SITE, "static": {"/a/": "a", "/b/": "b"}})["sites/shop.conf"].split("listen 443")[1]
+    blocks = secure.split("location ")[1:]
+    assert len(blocks) == 12
+    assert all("include /etc/nginx/slipway/current/headers/shop.conf;" in block for block in blocks)
+
+
+# What clients see.
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 200),
+        ("/broken", 503),
+        ("/static/app.css", 200),
+        ("/static/none.css", 404),
+        ("/static/", 404),
+        ("/ws", 200),
+    ],
+)
+def test_security_headers_are_on_every_answer_once(front: Front, path: str, status: int) -> None:
+    answer = front.ask(path)
+    assert answer.status == status
+    for name in DEFAULT_HEADERS - {"Permissions-Policy"}:
+        assert len(answer.headers.get_all(name, [])) == 1, name
+    assert answer.headers["Strict-Transport-Security"] == "max-age=63072000"
+
+
+def test_headers_can_be_added_and_taken_away(front: Front) -> None:
+    headers = front.ask("/").headers
+    assert headers["X-Taste"] == 'a "b" $c \\d {e};'
+    assert headers["Permissions-Policy"] is None
+
+
+def test_the_default_policy_names_no_foreign_source(front: Front) -> None:
+    policy = front.ask("/").headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "  " not in policy
+
+
+def test_the_apps_own_header_stands_alone(front: Front) -> None:
+    headers = front.ask("/framed").headers
+    assert headers.get_all("X-Frame-Options") == ["SAMEORIGIN"]
+    assert headers.get_all("X-Taste") == ["sweet"]
+
+
+def test_the_release_is_hidden_but_logged(front: Front) -> None:
+    assert front.ask("/logged").headers["X-Slipway-Release"] is None
+    assert re.search(r'" shop\.example\.com [0-9a-f]{32} [0-9.]+ "[0-9.]+" "r1"$', front.logged("/logged"))
+
+
+def test_a_client_says_nothing_of_itself_that_is_believed(front: Front) -> None:
+    lies = {
+        "X-Forwarded-For": "6.6.6.6",
+        "X-Forwarded-Proto": "gopher",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Port": "1",
+        "X-Forwarded-Prefix": "/evil",
+        "X-Real-IP": "6.6.6.6",
+        "X-Request-ID": "evil",
+        "Forwarded": "for=6.6.6.6",
+        "Proxy": "evil",
+    }
+    for path in ("/", "/ws", "/.slipway/ready"):
+        seen = front.ask(path, lies).seen()
+        assert seen["x-forwarded-for"] == seen["x-real-ip"] == "127.0.0.1"
+        assert (seen["host"], seen["x-forwarded-host"]) == ("shop.example.com", "shop.example.com")
+        assert seen["x-forwarded-proto"] == "https"
+        assert re.fullmatch("[0-9a-f]{32}", seen["x-request-id"])
+        assert not {"forwarded", "proxy", "x-forwarded-port", "x-forwarded-prefix", "upgrade"} & set(seen)
+
+
+def test_connections_to_the_app_are_kept(front: Front) -> None:
+    assert "connection" not in front.ask("/").seen()
+    assert front.ask("/.slipway/ready").seen()["connection"] == "close"
+
+
+def test_the_readiness_of_the_live_release_is_shown_to_this_host(front: Front) -> None:
+    answer = front.ask("/.slipway/ready")
+    assert answer.seen()["path"] == "/ready"
+    assert answer.headers["X-Slipway-Release"] == "r1"
+
+
+@pytest.mark.parametrize(
+    ("path", "upgraded"), [("/ws", True), ("/ws/room", True), ("/wsx", False), ("/", False), ("/static/ws", False)]
+)
+def test_only_websocket_paths_are_upgraded(front: Front, path: str, upgraded: bool) -> None:
+    with front.connect("shop.example.com") as connection:
+        request = f"GET {path} HTTP/1.1", "Host: shop.example.com", "Connection: Upgrade", "Upgrade: websocket", "", ""
+        connection.sendall("\r\n".join(request).encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 101 ") is upgraded
+
+
+def test_nothing_but_a_websocket_is_upgraded(front: Front) -> None:
+    assert "upgrade" not in front.ask("/ws", {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings"}).seen()
+
+
+def test_a_large_body_is_refused(front: Front) -> None:
+    assert front.ask("/", body=b"x" * 1024).status == 200
+    assert front.ask("/", body=b"x" * 1025).status == 413
+
+
+def test_http_goes_to_https_with_path_and_query(front: Front) -> None:
+    answer = front.ask_plain("/a%20b?c=d", "shop.example.com")
+    assert (answer.status, answer.headers["Location"]) == (301, "https://shop.example.com/a%20b?c=d")
+
+
+def test_the_public_port_is_in_redirects_and_host() -> None:
+    files = render(SITE, nginx_public_port=8443)
+    assert "return 301 https://$host:8443$request_uri;" in files["sites/shop.conf"]
+    assert "proxy_set_header Host $host:8443;" in files["snippets/proxy.conf"]
+    assert "proxy_set_header X-Forwarded-Host $host:8443;" in files["snippets/proxy.conf"]
+
+
+def test_acme_challenges_are_answered_over_http(front: Front) -> None:
+    answer = front.ask_plain("/.well-known/acme-challenge/token", "shop.example.com")
+    assert (answer.status, answer.body) == (200, b"proof")
+    assert front.ask_plain("/.well-known/acme-challenge/none", "shop.example.com").status == 404
+
+
+def test_an_unknown_host_gets_no_answer(front: Front) -> None:
+    with pytest.raises(ConnectionResetError):
+        front.ask_plain("/", "other.example.com")
+    with pytest.raises(ssl.SSLError):
+        front.connect("other.example.com")
+
+
+def test_a_foreign_host_on_a_known_name_is_misdirected(front: Front) -> None:
+    assert front.ask("/", host="other.example.com").status == 421
+
+
+def test_wildcard_domains_are_answered(front: Front) -> None:
+    assert front.ask("/", host="eu.shop.example.com").seen()["host"] == "eu.shop.example.com"
+
+
+def test_http2_is_spoken(front: Front) -> None:
+    with front.connect("shop.example.com", "h2") as connection:
+        assert connection.selected_alpn_protocol() == "h2"
+
+
+def test_the_server_does_not_say_its_version(front: Front) -> None:
+    assert front.ask("/").headers["Server"] == "nginx"
+
+
+# Static files.
+
+
+def test_static_files_come_from_the_live_release(front: Front) -> None:
+    answer = front.ask("/static/app.css")
+    assert (answer.status, answer.body) == (200, b"live")
+    assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-cache"
+
+
+def test_a_page_of_the_release_before_finds_its_assets(front: Front) -> None:
+    answer = front.ask("/static/app.0d4f8a7c.css")
+    assert (answer.status, answer.body) == (200, b"previous")
+    assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert len(answer.headers.get_all("X-Frame-Options", [])) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/static/.env", "/static/.git/config", "/static/%2eenv", "/static/.old"),
+        *("/static/outside.txt", "/static/inside.css"),
+        *("/static/../settings.py", "/static/..%2fsettings.py", "/static/js/..%2f..%2fsettings.py"),
+        *("/static../settings.py", "/static/js", "/static/js/"),
+    ],
+)
+def test_nothing_else_is_served_from_the_disk(front: Front, path: str) -> None:
+    answer = front.ask(path)
+    assert b"secret" not in answer.body
+    assert answer.status in {301, 400, 403, 404} or answer.seen()["path"] == path
+
+
+def test_static_text_is_compressed_and_answers_of_the_app_are_not(front: Front) -> None:
+    assert front.ask("/static/js/app.js", {"Accept-Encoding": "gzip"}).headers["Content-Encoding"] == "gzip"
+    assert front.ask("/" + "x" * 3000, {"Accept-Encoding": "gzip"}).headers["Content-Encoding"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "for_ever"),
+    [
+        ("base.5af66c1b1797.css", True),
+        ("main.0a1b2c3d4e5f6a7b8c9d.chunk.js", True),
+        ("index-BqG7x2Lr.js", True),
+        ("app.css", False),
+        ("my-document.pdf", False),
+        ("report-20240101.csv", False),
+        ("jquery-3.7.1.min.js", False),
+        ("decade-defaced.css", False),
+        ("0d4f8a7c", False),
+        ("a.0d4f8a7c/app.css", False),
+    ],
+)
+def test_only_names_with_a_hash_are_kept_for_ever(front: Front, name: str, for_ever: bool) -> None:
+    file = front.path / "srv/shop/releases/green/src/shop/static" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    assert ("immutable" in front.ask(f"/static/{name}").headers["Cache-Control"]) is for_ever
