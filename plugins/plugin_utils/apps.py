@@ -122,7 +122,11 @@ def _layers(variables: Mapping[str, Any], context: Context, mistakes: list[str])
 
     def mapping(value: Any, label: str) -> Mapping[str, Any]:
         if isinstance(value, str):
-            value = context.template(value)
+            try:
+                value = context.template(value)
+            except Exception as error:  # whatever a template of the user's raises is the user's to read
+                mistakes.append(f"{label} is {_show(value)}: it cannot be rendered: {error}{_at(context.origin(value))}")
+                return {}
         if value is None:
             return {}
         if not isinstance(value, Mapping):
@@ -168,6 +172,7 @@ class _App:
         self.mistakes: list[str] = []
 
     def resolve(self) -> dict[str, Any] | None:
+        self.layers = [Layer(layer.steps, self._rendered_mappings(layer)) for layer in self.layers]
         merged = self._merge()
         self._unknown(merged, self.options, ())
         secrets = self._secrets(merged.pop(SECRET, {}))
@@ -190,6 +195,19 @@ class _App:
         for message in result.error_messages:
             self.mistakes.append(f"slipway_apps.{self.name}: {message}")
         return None if self.mistakes else {**result.validated_parameters, SECRET: secrets}
+
+    def _rendered_mappings(self, layer: Layer) -> Mapping[str, Any]:
+        """A layer in which no template stands for a whole mapping, so that each can be merged key by key."""
+        rendered: dict[str, Any] = {}
+        for key, value in layer.values.items():
+            if isinstance(value, str) and self.options.get(key, {}).get("type") == "dict":
+                try:
+                    rendered[key] = self.context.template(value)
+                except Exception as error:  # whatever a template of the user's raises is the user's to read
+                    self._mistake((key,), value, f"it cannot be rendered: {error}")
+                    rendered[key] = {}
+        # As it is where it can be: a copy does not know where it was written.
+        return {**layer.values, **rendered} if rendered else layer.values
 
     def _merge(self) -> dict[str, Any]:
         merged: dict[str, Any] = {}
@@ -280,15 +298,20 @@ class _App:
 
     def _mistake(self, steps: Steps, value: Any, allowed: str, show: bool = True) -> None:
         layer = self._layer(steps)
-        origin = ""
-        for length in range(len(steps), -1, -1):
-            found, raw = _find(layer.values, steps[:length])
-            origin = origin or (self.context.origin(raw) if found else "")
-        for candidate in layer.values:
-            if steps and candidate == steps[0] and not origin:
-                origin = self.context.origin(candidate)
         shown = f" is {_show(value)}" if show else ""
-        self.mistakes.append(f"{_path((*layer.steps, *steps))}{shown}: {allowed}{_at(origin)}")
+        self.mistakes.append(f"{_path((*layer.steps, *steps))}{shown}: {allowed}{_at(self._origin(layer.values, steps))}")
+
+    def _origin(self, values: Mapping[str, Any], steps: Steps) -> str:
+        """Where a value was written, or else its key, for booleans and the like know nothing, or else what holds it."""
+        for length in range(len(steps), -1, -1):
+            found, value = _find(values, steps[:length])
+            if found and (origin := self.context.origin(value)):
+                return origin
+            holder = _find(values, steps[: length - 1])[1] if length else None
+            keys = [key for key in holder if key == steps[length - 1]] if isinstance(holder, Mapping) else []
+            if keys and (origin := self.context.origin(keys[0])):
+                return origin
+        return ""
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,11 +328,10 @@ def _conflicts(apps: list[dict[str, Any]]) -> list[str]:
     for app in apps:
         for domain in app["domains"]:
             if domain in owners:
-                other = f"slipway_apps.{owners[domain]}" if owners[domain] != app["name"] else "itself, twice"
-                mistakes.append(
-                    f"slipway_apps.{app['name']}.domains has {_show(domain)}, as {other} has: "
-                    "a domain belongs to one app"
-                )
+                problem = " twice: once is enough"
+                if owners[domain] != app["name"]:
+                    problem = f", as slipway_apps.{owners[domain]} has: a domain belongs to one app"
+                mistakes.append(f"slipway_apps.{app['name']}.domains has {_show(domain)}{problem}")
             owners.setdefault(domain, app["name"])
         both = {f"{path.rstrip('/')}/" for path in app.get("websocket_paths", [])} & set(app.get("static", {}))
         mistakes += [

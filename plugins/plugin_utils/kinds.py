@@ -24,7 +24,7 @@ _OWN_PATHS = ("/.slipway", "/.well-known/acme-challenge")
 
 
 def _pattern(expression: str, allowed: str) -> Kind:
-    matcher = re.compile(expression)
+    matcher = re.compile(expression, re.ASCII)
 
     def check(value: Any) -> None:
         if not matcher.fullmatch(str(value)):

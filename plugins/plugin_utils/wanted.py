@@ -28,7 +28,8 @@ def complete(
     Returns:
         What the modules take as ``app``.
     """
-    source = dict(app["source"])
+    # What the user did not give is None here, and would count as given.
+    source = {key: value for key, value in app["source"].items() if value is not None}
     if source.get("path") and not source.get("digest"):
         source["digest"] = digest_of(Path(source["path"]))
     rendered = render_files(action, files, variables, {"app": app})
