@@ -41,8 +41,6 @@ _value:
   elements: dict
 """
 
-DONE = {"present": "built", "migrated": "migrated", "live": "live", "reloaded": "reloaded"}
-
 
 def summary(apps: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]], port: int = 443) -> list[Any]:
     """One entry for each app: name, release, slot, seconds by step, and the line for a reader."""

@@ -240,7 +240,7 @@ def _contents(directory: Path | None) -> dict[str, bytes]:
     if directory is None:
         return {}
     return {
-        str(path.relative_to(directory)): path.read_bytes()
+        str(path.relative_to(directory)): os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
         for path in sorted(directory.rglob("*"))
         if path.is_file() or path.is_symlink()
     }

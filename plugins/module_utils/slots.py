@@ -47,6 +47,10 @@ RELEASE_HEADER = "X-Slipway-Release"
 # Seconds: one probe, the pause between two, and how long another deploy may hold the lock before this one gives up.
 PROBE_SECONDS = 5.0
 PAUSE_SECONDS = 0.1
+# Seconds for which a new release is watched once it has the traffic, and that one look may take then: an app that dies
+# of its first visitors is found while the slot before still runs.
+WATCH_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 LOCK_SECONDS = 30.0
 
 
@@ -71,11 +75,13 @@ class Probe:
         path: the path that it answers with a status from 200 to 399.
         host: the Host it is asked for.
         seconds: how long it has to become ready.
+        patience: how many seconds one answer may take.
     """
 
     path: str
     host: str
     seconds: float
+    patience: float = PROBE_SECONDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,12 +196,13 @@ class Slots:
         return Work(switch, reload, tidy)
 
     def tidy(self, probe: Probe) -> None:
-        """Finish what a run that was cut off after its switch had left: verify, stop the old slot, enable both sockets.
+        """Finish what a run that was cut off had left: verify a switch, stop the idle slot, enable both sockets.
 
         Raises:
             Failed: what is live does not answer as it should, and the slot before is live again.
         """
-        if self.systemd.is_running(self._unit(self.idle(), "service")):
+        # Before its switch, a run has only started the idle slot: then nothing new is live, and nothing to take back.
+        if self.layout.previous_slot() == self.idle() and self.systemd.is_running(self._unit(self.idle(), "service")):
             self.confirm(self.layout.release_in(self.layout.live_slot() or "") or "", probe)
         self.retire(self.idle())
         sockets = [self._unit(slot, "socket") for slot in SLOTS if self.layout.slot(slot).exists()]
@@ -236,7 +243,13 @@ class Slots:
         for path, file in changed.items():
             write(dataclasses.replace(file, path=str(path)), path)
         if changed:
-            self.systemd.verify(list(units))
+            try:
+                self.systemd.verify(list(units))
+            except Failed:
+                # The next run must not find them in place and take them for verified.
+                for path in changed:
+                    path.unlink()
+                raise
         if changed or any(unit["NeedDaemonReload"] == "yes" for unit in self.systemd.show(*names).values()):
             self.systemd.call("daemon-reload")
         socket_unit = self._unit(slot, "socket")
@@ -295,8 +308,14 @@ class Slots:
                 raise Failed(f"{probe.path} was not answered well within {probe.seconds:g} seconds: {seen}")
             time.sleep(PAUSE_SECONDS)
 
-    def switch(self, slot: str, release: str, probe: Probe) -> None:
+    def switch(self, slot: str, release: str, probe: Probe, watch: float = WATCH_SECONDS) -> None:
         """Give a probed slot the traffic, look at it as a client would, and take the traffic back if it is not right.
+
+        Args:
+            slot: the probed slot.
+            release: what it holds.
+            probe: how it is asked.
+            watch: for how many seconds it is looked at.
 
         Raises:
             Failed: it did not answer behind the front; the slot that was live before is live again.
@@ -306,9 +325,11 @@ class Slots:
             if before:
                 point(self.layout.previous, f"slots/{before}")
             point(self.layout.live, f"slots/{slot}")
-        self.confirm(release, probe)
+        self.confirm(release, probe, watch)
+        # The slot whose reload was cut off is no longer live.
+        self.layout.reloading.unlink(missing_ok=True)
 
-    def confirm(self, release: str, probe: Probe) -> None:
+    def confirm(self, release: str, probe: Probe, watch: float = WATCH_SECONDS) -> None:
         """Look at the live slot as a client would; if it is not right, the one before it is live again.
 
         Raises:
@@ -318,7 +339,7 @@ class Slots:
         started = self.systemd.now()
         try:
             with self._timed("verify"):
-                self._verify(release, probe)
+                self._verify(slot, release, dataclasses.replace(probe, patience=LOOK_SECONDS), watch)
         except Failed as error:
             if before:
                 point(self.layout.live, f"slots/{before}")
@@ -333,21 +354,27 @@ class Slots:
                 f"The last lines of {service}:\n{self.systemd.journal(service, started)}"
             ) from error
 
-    def _verify(self, release: str, probe: Probe) -> None:
+    def _verify(self, slot: str, release: str, probe: Probe, watch: float) -> None:
+        service = self._unit(slot, "service")
         socket_path = self.layout.live / "socket"
         looks: tuple[Callable[[], str], ...] = (
             lambda: ask_as(self.front.user, socket_path, probe, release),
             lambda: ask_front(self.front.port, probe, release),
         )
-        for look in looks:
-            problem = ""
-            for _ in range(GOOD_ANSWERS):
-                problem = look()
-                if not problem:
-                    break
-                time.sleep(PAUSE_SECONDS)
-            if problem:
+        restarts = self.systemd.show(service)[service]["NRestarts"]
+        deadline = time.monotonic() + watch
+        bad = 0
+        while True:
+            problem = next((problem for look in looks if (problem := look())), "")
+            state = self.systemd.show(service)[service]
+            if state["ActiveState"] != "active" or state["NRestarts"] != restarts:
+                raise Failed("the app stops by itself")
+            bad = bad + 1 if problem else 0
+            if bad == GOOD_ANSWERS:
                 raise Failed(problem)
+            if not bad and time.monotonic() > deadline:
+                return
+            time.sleep(PAUSE_SECONDS)
 
     def retire(self, slot: str) -> None:
         """Tell a slot to stop, without waiting: it drains by itself."""
@@ -379,12 +406,16 @@ class Slots:
             whole = [settings.get(file.path, file) for file in read_all(generations.link)]
             if generations.differing({file.path: Fingerprint.of(file) for file in whole}):
                 generations.activate(generations.stage(whole, private=[SECRETS]))
+            taken_up = False
             try:
                 self.systemd.call("reload", service)
+                taken_up = True
                 self._await(slot, self.layout.release_in(slot) or "", probe)
                 self.layout.reloading.unlink()
             except Failed as error:
                 point(generations.link, os.readlink(self.layout.reloading))
+                if taken_up:
+                    self.systemd.call("reload", service)
                 self.layout.reloading.unlink()
                 raise Failed(
                     f"the reload is refused and the app serves on as before: {error}\n"
@@ -422,7 +453,10 @@ class Slots:
     def forget(self, entry: Mapping[str, str]) -> None:
         """Drop an entry of the history and all that came after it: a rollback goes further back the next time."""
         history = self.history()
-        self._write_history(history[: history.index(dict(entry)) + 1])
+        # The same can have been live several times; it is the last time that was gone back to.
+        while history and history.pop() != entry:
+            pass
+        self._write_history(history)
 
     def before(self) -> dict[str, str] | None:
         """The last entry of the history that is not what is live now, or None."""
@@ -472,8 +506,8 @@ class Slots:
 class _SocketConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PROBE_SECONDS)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = str(path)
 
     def connect(self) -> None:
@@ -482,14 +516,15 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-class _FrontConnection(http.client.HTTPSConnection):
+class _FrontConnection(http.client.HTTPConnection):
     """HTTPS to this host, whatever address the name has."""
 
     def connect(self) -> None:
-        context = ssl.create_default_context()
+        # Not the default context: it reads all of the host's CAs each time, and this one asks none of them.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        plain = socket.create_connection(("127.0.0.1", self.port), PROBE_SECONDS)
+        plain = socket.create_connection(("127.0.0.1", self.port), self.timeout)
         self.sock = context.wrap_socket(plain, server_hostname=self.host)
 
 
@@ -499,7 +534,7 @@ def ask_socket(path: Path, probe: Probe, release: str) -> str:
     Returns:
         "" where it is, else what is wrong.
     """
-    return _ask(_SocketConnection(path), probe.path, probe.host, release)
+    return _ask(_SocketConnection(path, probe.patience), probe.path, probe.host, release)
 
 
 def ask_as(user: str, path: Path, probe: Probe, release: str) -> str:
@@ -512,10 +547,11 @@ def ask_as(user: str, path: Path, probe: Probe, release: str) -> str:
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            os.initgroups(user, account.pw_gid)
-            os.setgid(account.pw_gid)
-            os.setuid(account.pw_uid)
-            os.write(writer, json.dumps(ask_socket(path, probe, release)).encode()[:4000])
+            if account.pw_uid != os.geteuid():
+                os.initgroups(user, account.pw_gid)
+                os.setgid(account.pw_gid)
+                os.setuid(account.pw_uid)
+            os.write(writer, json.dumps(ask_socket(path, probe, release)).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as stream:
@@ -530,7 +566,7 @@ def ask_front(port: int, probe: Probe, release: str) -> str:
 
     The certificate is not checked here: it may be a self-signed one, and the connection does not leave the host.
     """
-    problem = _ask(_FrontConnection(probe.host, port), VERIFY_PATH, probe.host, release)
+    problem = _ask(_FrontConnection(probe.host, port, timeout=probe.patience), VERIFY_PATH, probe.host, release)
     return f"over HTTPS through the front: {problem}" if problem else ""
 
 

@@ -202,7 +202,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import build, retire
-from ansible_collections.slipway.asgi.plugins.module_utils.slots import Front, Slots, locked, summary
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import WATCH_SECONDS, Front, Slots, locked, summary
 from ansible_collections.slipway.asgi.plugins.module_utils.wanted import (
     APP_OPTIONS,
     FRONT_OPTIONS,
@@ -273,8 +273,8 @@ def live(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
     elif work.tidy:
         slots.tidy(probe_of(app))
     slots.remember()
-    slots.prune()
     removed = retire(layout, app["keep_releases"])
+    slots.prune()
     return {"changed": bool(work.reasons or removed), "reasons": work.reasons, "removed": removed}
 
 
@@ -283,18 +283,21 @@ def previous(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
     entry = slots.before()
     if entry is None:
         raise Failed("there is nothing to go back to: no other release was live on this host, or it is gone")
-    _take_over(slots, entry["release"], slots.recall(entry), app)
+    # It has served before: one look is enough, and going back is in a hurry.
+    _take_over(slots, entry["release"], slots.recall(entry), app, watch=0)
     slots.forget(entry)
     slots.remember()
     return {"changed": True, "reasons": ["going back was asked for"]}
 
 
-def _take_over(slots: Slots, release: str, files: Sequence[File], app: dict[str, Any]) -> None:
+def _take_over(
+    slots: Slots, release: str, files: Sequence[File], app: dict[str, Any], watch: float = WATCH_SECONDS
+) -> None:
     """Stage, probe, switch, verify, retire."""
     before = slots.layout.live_slot()
     slot = slots.stage(release, files)
     slots.start_and_probe(slot, release, probe_of(app))
-    slots.switch(slot, release, probe_of(app))
+    slots.switch(slot, release, probe_of(app), watch)
     if before:
         slots.retire(before)
 

@@ -125,7 +125,9 @@ def _layers(variables: Mapping[str, Any], context: Context, mistakes: list[str])
             try:
                 value = context.template(value)
             except Exception as error:  # whatever a template of the user's raises is the user's to read
-                mistakes.append(f"{label} is {_show(value)}: it cannot be rendered: {error}{_at(context.origin(value))}")
+                mistakes.append(
+                    f"{label} is {_show(value)}: it cannot be rendered: {error}{_at(context.origin(value))}"
+                )
                 return {}
         if value is None:
             return {}
@@ -299,7 +301,9 @@ class _App:
     def _mistake(self, steps: Steps, value: Any, allowed: str, show: bool = True) -> None:
         layer = self._layer(steps)
         shown = f" is {_show(value)}" if show else ""
-        self.mistakes.append(f"{_path((*layer.steps, *steps))}{shown}: {allowed}{_at(self._origin(layer.values, steps))}")
+        self.mistakes.append(
+            f"{_path((*layer.steps, *steps))}{shown}: {allowed}{_at(self._origin(layer.values, steps))}"
+        )
 
     def _origin(self, values: Mapping[str, Any], steps: Steps) -> str:
         """Where a value was written, or else its key, for booleans and the like know nothing, or else what holds it."""

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import websockets
-from conftest import DOMAIN, Site
+from hosts import DOMAIN, Site
 
 HEADERS = (
     "strict-transport-security",

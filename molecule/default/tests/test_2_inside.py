@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from conftest import APP, Site
+from hosts import APP, Site
 
 SOCKETS = "/run/slipway"
 

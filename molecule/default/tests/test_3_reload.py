@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import APP, Site, look, play, wait_until
-
-STATE = f"/var/lib/slipway/{APP}"
+from hosts import APP, Site, database_away, database_back, look, play, wait_until
 
 
 def test_workers_changed_in_a_group_layer_reload_the_same_master(
@@ -73,11 +71,3 @@ def test_a_lifespan_that_raises_is_refused(host: Any, site: Site, live: dict[str
     wait_until(site.is_up, 30, "ready again with the database back")
     host.check_output(f"systemctl reload {live['unit']}")
     wait_until(site.is_up, 30, "up after a reload that is accepted")
-
-
-def database_away(host: Any) -> None:
-    host.check_output(f"cd {STATE} && mkdir away && mv guestbook.sqlite3* away/ && mkdir guestbook.sqlite3")
-
-
-def database_back(host: Any) -> None:
-    host.check_output(f"cd {STATE} && rm -rf guestbook.sqlite3* && mv away/guestbook.sqlite3* . && rmdir away")

@@ -4,8 +4,7 @@ import subprocess
 import time
 from typing import Any
 
-from conftest import APP, Site, wait_until
-from test_3_reload import database_away, database_back
+from hosts import APP, Site, database_away, database_back, wait_until
 
 
 def restart(container: str) -> None:

@@ -15,8 +15,6 @@ Needs gunicorn >= 20.1 and uvicorn >= 0.22. Environment:
 
 SLIPWAY_DRAIN_SECONDS   how long open work may go on, in seconds (default 30); then WebSockets are
                         closed with 1012 and requests are cancelled after CANCEL_SECONDS
-SLIPWAY_READY_PATH      answered with 503 by a worker that was told to go; "/" never is, since
-                        there users, too, ask for it
 SLIPWAY_RELEASE         sent as X-Slipway-Release with every answer
 """
 
@@ -45,7 +43,6 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 DRAIN_SECONDS = float(os.environ.get("SLIPWAY_DRAIN_SECONDS") or 30)
-READY_PATH = os.environ.get("SLIPWAY_READY_PATH", "").partition("?")[0]
 RELEASE = os.environ.get("SLIPWAY_RELEASE", "")
 KEEP_ALIVE_SECONDS = 75  # longer than nginx keeps a connection, so that it is nginx who closes
 IDLE_SECONDS = 5  # for a client that is not nginx and leaves its connection open
@@ -63,12 +60,6 @@ def _lock(kind: int) -> bool:
     except OSError:
         return False
     return True
-
-
-async def _not_ready(scope: Message, receive: Receive, send: Send) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"8")]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": b"leaving\n"})
 
 
 class DrainingServer(Server):  # type: ignore[misc]
@@ -136,9 +127,7 @@ class DrainingServer(Server):  # type: ignore[misc]
                     await listen()
             await send(message)
 
-        told = self._closing and self.should_exit
-        not_ready = told and scope["path"] == READY_PATH != "/"
-        await (_not_ready if not_ready else self._app)(scope, listen, announce)
+        await self._app(scope, listen, announce)
 
     async def _recycle(self) -> None:
         while not self.should_exit and not _lock(fcntl.LOCK_EX):

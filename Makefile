@@ -1,0 +1,66 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Which hosts of a scenario's inventory: a group (debian, ubuntu), a host, or all.
+export LIMIT ?= debian
+SCENARIO ?= default
+DEMO := ansible-playbook -i inventories/demo
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## from nothing to the sample app at https://localhost:8443, in a container
+	@scripts/testbed
+	@$(DEMO) molecule/shared/create.yml playbooks/site.yml
+	@docker exec slipway-demo cat /etc/slipway/certificates/demo/fullchain.pem >.cache/demo.pem
+	@printf '\nhttps://localhost:8443/ is up. To ask it, trusting its certificate:\n'
+	@printf '  curl --cacert .cache/demo.pem https://localhost:8443/health\n'
+
+.PHONY: down
+down: ## remove the demo and all that it made
+	@if docker info >/dev/null 2>&1; then scripts/testbed controller && $(DEMO) molecule/shared/destroy.yml; fi
+	@rm -f .cache/demo.pem inventories/demo/.session_key
+
+.PHONY: test
+test: ## everything below, each layer timed
+	@scripts/test
+
+.PHONY: lint
+lint: ## yamllint, ansible-lint, ruff, mypy, shellcheck, and the docs are up to date
+	@scripts/testbed controller sample_app
+	@pre-commit run --all-files
+
+.PHONY: unit
+unit: ## plugins and templates, with no host
+	@scripts/testbed controller unit
+	@pytest
+
+.PHONY: sample-app
+sample-app: ## the sample app's own tests
+	@scripts/testbed sample_app
+	@cd sample_app && ../.cache/sample_app/bin/pytest
+
+.PHONY: molecule
+molecule: ## a scenario on hosts that boot systemd: SCENARIO=default LIMIT=debian
+	@scripts/testbed
+	@molecule test --no-command-borders --scenario-name $(SCENARIO)
+
+.PHONY: browser
+browser: demo ## the demo from outside: over HTTPS, and in a real browser
+	@scripts/testbed browser
+	@pytest tests/end_to_end
+
+.PHONY: docs
+docs: ## write the roles' READMEs anew, from their argument specs
+	@scripts/testbed controller
+	@.venv/bin/python scripts/docs
+
+.PHONY: requirements
+requirements: ## pin the controller's packages anew, from requirements.in
+	@scripts/testbed controller
+	@for name in requirements requirements-uv; do \
+	  .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.13 \
+	    --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt; \
+	done

@@ -1,0 +1,255 @@
+"""A load that counts what a deploy costs: every failure by kind, the longest silence, and who served.
+
+As a program it runs against an address until it is interrupted or the time is up:
+
+    .venv/bin/python bench/load.py https://localhost:8443 --certificate .cache/demo.pem --seconds 30
+
+Tests run the same in a thread of its own, beside the deploy that they watch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import json
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import websockets
+
+REQUEST_SECONDS = 60.0
+WHO = "/api/about"
+ECHO = "/api/echo"
+SLOW = "/api/slow"
+
+
+@dataclasses.dataclass
+class Report:
+    """What was seen.
+
+    Attributes:
+        requests: how many were answered or failed.
+        failed: how many failed, by kind.
+        silence: the longest time, in seconds, in which none of them was answered.
+        served: how many of those that say so were answered by each release and slot.
+        closes: how many WebSockets the server closed, by code.
+        lives: for each WebSocket that the server closed, the seconds that it lived and those until the next was open.
+    """
+
+    requests: int = 0
+    failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    silence: float = 0.0
+    served: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
+    closes: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    lives: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+
+    def __str__(self) -> str:
+        failed = ", ".join(f"{count} {kind}" for kind, count in sorted(self.failed.items())) or "0"
+        served = ", ".join(f"{release} {slot} {count}" for (release, slot), count in sorted(self.served.items()))
+        closed = "".join(f"; {count} WebSockets closed with {code}" for code, count in sorted(self.closes.items()))
+        silence = f"longest silence {self.silence * 1000:.0f} ms"
+        return f"{self.requests} requests, failed: {failed}; {silence}; {served}{closed}"
+
+
+class Connection:
+    """HTTP/1.1 over TLS to one address, kept between requests if that is wanted and the server agrees."""
+
+    def __init__(self, address: str, context: ssl.SSLContext, name: str, keep: bool) -> None:
+        parts = urlsplit(address)
+        self.host, self.port = parts.hostname or "", parts.port or 443
+        self.context, self.name, self.keep = context, name, keep
+        self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Send a request, never twice, and return status and body."""
+        if self.streams is None:
+            self.streams = await asyncio.open_connection(
+                self.host, self.port, ssl=self.context, server_hostname=self.name
+            )
+        reader, writer = self.streams
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self.name}\r\nContent-Length: {len(body)}\r\n"
+        keep = False
+        try:
+            closing = "" if self.keep else "Connection: close\r\n"
+            writer.write(f"{head}{closing}\r\n".encode() + body)
+            status, headers = await self._head(reader)
+            content = await self._body(reader, headers)
+            keep = self.keep and headers.get("connection", "").lower() != "close"
+            return status, content
+        finally:
+            if not keep:
+                self.close()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self.streams:
+            self.streams[1].close()
+            self.streams = None
+
+    @staticmethod
+    async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        pairs = (line.split(": ", 1) for line in lines[1:] if line)
+        return int(lines[0].split()[1]), {name.lower(): value for name, value in pairs}
+
+    @staticmethod
+    async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+        if "content-length" in headers:
+            return await reader.readexactly(int(headers["content-length"]))
+        body = b""
+        while size := int(await reader.readline(), 16):
+            body += await reader.readexactly(size)
+            await reader.readline()
+        await reader.readline()
+        return body
+
+
+class Load:
+    """Clients that ask without a pause, in a thread of their own, between enter and exit.
+
+    Args:
+        address: where to connect to, such as ``https://127.0.0.1:8443``.
+        certificate: the only certificate to trust, in PEM.
+        name: the name that is asked for; the address's own where it is not given.
+        clients: how many ask at once; half keep their connections, half make a TLS connection for each request, and
+            half of each post.
+        sockets: how many WebSockets are held open beside them.
+        slow: how many slow downloads go on beside them.
+    """
+
+    def __init__(
+        self, address: str, certificate: str, name: str = "", clients: int = 32, sockets: int = 0, slow: int = 1
+    ) -> None:
+        self.address = address
+        self.name = name or urlsplit(address).hostname or ""
+        self.context = ssl.create_default_context(cadata=certificate)
+        self.clients, self.sockets, self.slow = clients, sockets, slow
+        self.report = Report()
+        self._last = time.monotonic()
+        self._running = False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
+
+    def __enter__(self) -> Load:
+        self._running = True
+        self._last = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running = False
+        self._thread.join()
+
+    async def _main(self) -> None:
+        tasks = [self._ask(number) for number in range(self.clients)]
+        tasks += [self._download() for _ in range(self.slow)]
+        watchers = [asyncio.create_task(self._watch()) for _ in range(self.sockets)]
+        await asyncio.gather(*tasks)
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+
+    async def _ask(self, number: int) -> None:
+        post, keep = number % 2 == 1, number % 4 < 2
+        connection = Connection(self.address, self.context, self.name, keep)
+        count = 0
+        while self._running:
+            count += 1
+            body = f"{number} {count}".encode() if post else b""
+            with self._counted(f"{'POST' if post else 'GET'} {'kept' if keep else 'fresh'}"):
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    status, answer = await connection.request("POST" if post else "GET", ECHO if post else WHO, body)
+                if status != 200:
+                    raise ValueError(f"status {status}")
+                if post and answer != body:
+                    raise ValueError("another answer than what was posted")
+                if not post:
+                    who = json.loads(answer)
+                    self.report.served[who["release"], who["slot"]] += 1
+        connection.close()
+
+    async def _download(self) -> None:
+        while self._running:
+            connection = Connection(self.address, self.context, self.name, keep=False)
+            with self._counted("slow GET"):
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    status, answer = await connection.request("GET", SLOW)
+                if status != 200 or not answer.endswith(b"end\n"):
+                    raise ValueError(f"status {status}, {len(answer)} bytes")
+
+    @contextlib.contextmanager
+    def _counted(self, kind: str) -> Iterator[None]:
+        try:
+            yield
+        except (TimeoutError, OSError, EOFError, ValueError) as error:
+            why = str(error) if type(error) is ValueError else type(error).__name__
+            self.report.failed[f"{kind}: {why}"] += 1
+        else:
+            now = time.monotonic()
+            if self._running:
+                self.report.silence = max(self.report.silence, now - self._last)
+            self._last = now
+        self.report.requests += 1
+
+    async def _watch(self) -> None:
+        lost: tuple[float, float] | None = None
+        while True:
+            lost = await self._hold(lost)
+            await asyncio.sleep(0.05)
+
+    async def _hold(self, lost: tuple[float, float] | None) -> tuple[float, float] | None:
+        """Hold a WebSocket open until the server closes it.
+
+        Args:
+            lost: how many seconds the one before it lived, and when it was closed.
+
+        Returns:
+            The same of this one, or what was given where it could not be had.
+        """
+        parts = urlsplit(self.address)
+        address = f"wss://{self.name}:{parts.port or 443}/ws"
+        try:
+            async with websockets.connect(address, host=parts.hostname, ssl=self.context, proxy=None) as connection:
+                opened = time.monotonic()
+                if lost:
+                    self.report.lives.append((lost[0], opened - lost[1]))
+                with contextlib.suppress(websockets.ConnectionClosedError):
+                    async for _ in connection:
+                        pass
+                self.report.closes[connection.close_code or 0] += 1
+                return time.monotonic() - opened, time.monotonic()
+        except (OSError, websockets.WebSocketException) as error:
+            self.report.failed[f"WebSocket: {type(error).__name__}"] += 1
+            return lost
+
+
+def main() -> None:
+    """Run a load and say each second what it counted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("address")
+    parser.add_argument("--certificate", required=True, help="the only certificate to trust")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--sockets", type=int, default=4)
+    options = parser.parse_args()
+    with open(options.certificate, encoding="ascii") as file:
+        certificate = file.read()
+    deadline = time.monotonic() + options.seconds
+    load = Load(options.address, certificate, clients=options.clients, sockets=options.sockets)
+    with load, contextlib.suppress(KeyboardInterrupt):
+        while time.monotonic() < deadline:
+            time.sleep(1)
+            print(load.report, flush=True)
+    print(load.report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What tests of converged hosts share: the site as a client meets it from outside, and the host from inside."""
+
+import dataclasses
+import ssl
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = "guestbook"
+DOMAIN = "guestbook.example"
+STATE = f"/var/lib/slipway/{APP}"
+
+
+@dataclasses.dataclass
+class Site:
+    """The site of a host, behind the ports that its container publishes; only its own certificate is trusted."""
+
+    container: str
+    certificate: str
+
+    def port(self, inside: int) -> int:
+        """The port on this machine behind which a port of the host lies."""
+        shown = subprocess.check_output(["docker", "port", self.container, f"{inside}/tcp"], text=True)
+        return int(shown.split()[0].rpartition(":")[2])
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """A context that trusts this certificate alone, and checks names."""
+        return ssl.create_default_context(cadata=self.certificate)
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Ask over HTTPS, as a client does that found the address in DNS."""
+        headers = {"Host": DOMAIN, **options.pop("headers", {})}
+        with httpx.Client(verify=self.tls, http2=options.pop("http2", False), trust_env=False, timeout=20) as client:
+            return client.request(
+                method,
+                f"https://127.0.0.1:{self.port(443)}{path}",
+                headers=headers,
+                extensions={"sni_hostname": DOMAIN},
+                **options,
+            )
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Ask for a page."""
+        return self.request("GET", path, **options)
+
+    def is_up(self) -> bool:
+        """Whether the app says that it is ready."""
+        try:
+            return self.get("/ready").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for something that happens by itself, and say what did not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} seconds: {what}"
+        time.sleep(0.3)
+
+
+def look(host: Any) -> dict[str, Any]:
+    """What is live now: the slot, its unit, the master's pid and the workers'."""
+    slot = host.check_output(f"basename $(readlink /srv/slipway/{APP}/live)")
+    unit = f"slipway-{APP}@{slot}.service"
+    master = host.check_output(f"systemctl show --property=MainPID --value {unit}")
+    workers = host.run(f"pgrep --parent {master}").stdout.split()
+    return {"slot": slot, "unit": unit, "master": master, "workers": set(workers)}
+
+
+def play(container: str, *arguments: str, inventories: tuple[Path, ...] = (), playbook: str = "site") -> str:
+    """Run a playbook as its user does, against this host alone, and return what it printed.
+
+    Args:
+        container: the host's name in the inventory of the scenario that calls.
+        arguments: more arguments for ansible-playbook.
+        inventories: layers on top of the scenario's inventory.
+        playbook: its name.
+
+    Raises:
+        AssertionError: it failed; the message is what it printed.
+    """
+    scenario = container.split("-")[1]
+    command = ["ansible-playbook", "-i", str(ROOT / "molecule" / scenario / "inventory.yml")]
+    for inventory in inventories:
+        command += ["-i", str(inventory)]
+    done = subprocess.run(
+        [*command, "--limit", container, *arguments, f"playbooks/{playbook}.yml"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def database_away(host: Any) -> None:
+    """Put something in the database's place that cannot be opened."""
+    host.check_output(f"cd {STATE} && mkdir away && mv guestbook.sqlite3* away/ && mkdir guestbook.sqlite3")
+
+
+def database_back(host: Any) -> None:
+    """Put the database back."""
+    host.check_output(f"cd {STATE} && rm -rf guestbook.sqlite3* && mv away/guestbook.sqlite3* . && rmdir away")

@@ -1,0 +1,1 @@
+"""A guest book that shows, live, which release of itself is being served."""

@@ -1,0 +1,560 @@
+"""What a user writes about apps, resolved with Ansible's real loader and templates, and by the action in a real run."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.dataloader import DataLoader
+from ansible.playbook.task import Task
+from ansible.template import Templar
+
+from ansible_collections.slipway.asgi.plugins.action.release import ActionModule
+from ansible_collections.slipway.asgi.plugins.action.resolve_apps import origin
+from ansible_collections.slipway.asgi.plugins.module_utils.wanted import APP_OPTIONS
+from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import VIEWS, Context, Mistakes, load_specs, resolve
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, migrates, secrets_of
+
+SPECS = load_specs(Path(__file__).resolve().parents[2] / "roles")
+# Where it is clearer than the roles' own: a few options that say what they are for.
+SMALL: dict[str, dict[str, dict[str, Any]]] = {
+    "app": {
+        "name": {"type": "str", "required": True},
+        "domains": {"type": "list", "elements": "str", "default": []},
+        "python": {"type": "str", "default": "system"},
+        "limits": {
+            "type": "dict",
+            "options": {"memory": {"type": "str", "default": "1g"}, "tasks": {"type": "int", "default": 100}},
+        },
+        "environment": {"type": "dict", "default": {}},
+        "secrets": {"type": "dict", "default": {}},
+    }
+}
+GOOD = """\
+slipway_apps:
+  shop:
+    domains: [shop.example.com]
+    source: {path: source}
+    entrypoint: shop.main:app
+"""
+Resolve = Callable[..., dict[str, list[dict[str, Any]]]]
+
+
+def load(text: str, directory: Path) -> dict[str, Any]:
+    """The variables of a file, as Ansible loads them: trusted to hold templates, and knowing their origin."""
+    (directory / "apps.yml").write_text(text)
+    variables: dict[str, Any] = DataLoader().load_from_file(str(directory / "apps.yml"), trusted_as_template=True)
+    return variables
+
+
+@pytest.fixture
+def resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolve:
+    """Resolve the text of a file of variables."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "source").mkdir()
+
+    def run(text: str, specs: Mapping[str, Any] = SPECS) -> dict[str, list[dict[str, Any]]]:
+        variables = load(textwrap.dedent(text), tmp_path)
+        templar = Templar(DataLoader(), variables)
+        return resolve(specs, variables, Context(templar.template, origin, tmp_path))
+
+    return run
+
+
+@pytest.fixture
+def mistakes(resolved: Resolve) -> Callable[..., list[str]]:
+    """The same for variables that must be refused."""
+
+    def run(text: str, specs: Mapping[str, Any] = SPECS) -> list[str]:
+        with pytest.raises(Mistakes) as refused:
+            resolved(text, specs)
+        return refused.value.messages
+
+    return run
+
+
+def test_layers_are_merged_key_by_key_lowest_first(resolved: Resolve) -> None:
+    apps = resolved(
+        """
+        slipway_app_defaults:
+          python: "3.11"
+          environment: {A: defaults, B: defaults, C: defaults, D: defaults}
+          limits: {memory: 2g}
+        slipway_apps:
+          shop:
+            python: "3.12"
+            environment: {B: app, C: app, D: app}
+          blog:
+        # In alphabetical order, not in the order of the file.
+        slipway_app_overrides_2: {shop: {environment: {D: overrides_2}}}
+        slipway_app_overrides_10: {shop: {python: "3.13", environment: {C: overrides_10, D: overrides_10}}}
+        slipway_app_overrides: {shop: {limits: {tasks: 7}, environment: {C: overrides, E: overrides}}}
+        """,
+        SMALL,
+    )["app"]
+    shop, blog = apps
+    assert shop["python"] == "3.13"
+    assert shop["environment"] == {
+        "A": "defaults",
+        "B": "app",
+        "C": "overrides_10",
+        "D": "overrides_2",
+        "E": "overrides",
+    }
+    assert shop["limits"] == {"memory": "2g", "tasks": 7}
+    assert blog["python"] == "3.11"
+    assert blog["environment"] == dict.fromkeys("ABCD", "defaults")
+    assert blog["limits"] == {"memory": "2g", "tasks": 100}
+
+
+def test_defaults_of_the_specs_lie_beneath_nested_ones_too(resolved: Resolve) -> None:
+    (app,) = resolved("slipway_apps: {shop: {limits: {tasks: '5'}}}", SMALL)["app"]
+    assert app["python"] == "system"
+    assert app["limits"] == {"memory": "1g", "tasks": 5}
+
+
+def test_templates_are_rendered_in_every_layer(resolved: Resolve) -> None:
+    (app,) = resolved(
+        """
+        company: example.com
+        currency: {SHOP_CURRENCY: EUR}
+        shop: {environment: "{{ currency }}", domains: ["shop.{{ company }}"]}
+        slipway_app_defaults: {python: "3.{{ 10 + 3 }}"}
+        slipway_apps: {shop: "{{ shop }}"}
+        slipway_app_overrides_all: "{{ {'shop': {'limits': {'memory': '4g'}}} }}"
+        """,
+        SMALL,
+    )["app"]
+    assert app["domains"] == ["shop.example.com"]
+    assert app["environment"] == {"SHOP_CURRENCY": "EUR"}
+    assert app["python"] == "3.13"
+    assert app["limits"]["memory"] == "4g"
+
+
+def test_a_template_that_stands_for_a_mapping_is_merged_key_by_key(resolved: Resolve) -> None:
+    (app,) = resolved(
+        """
+        common: {A: common, B: common}
+        more: {B: more, C: more}
+        slipway_app_defaults: {environment: "{{ common }}"}
+        slipway_apps: {shop: {environment: {B: app, D: app}}}
+        slipway_app_overrides: {shop: {environment: "{{ more }}"}}
+        """,
+        SMALL,
+    )["app"]
+    assert app["environment"] == {"A": "common", "B": "more", "C": "more", "D": "app"}
+
+
+def test_each_role_sees_the_keys_of_its_own_spec_and_no_more(resolved: Resolve) -> None:
+    views = resolved(GOOD + "    websocket_paths: [/ws]\n    secrets: {key: x}\n    workers: 4\n")
+    assert set(views) == set(VIEWS)
+    for role, (app,) in views.items():
+        options = {key: option for key, option in SPECS[role].items() if "default" in option or option.get("required")}
+        assert set(options) <= set(app) <= set(SPECS[role])
+        assert app["name"] == "shop"
+        assert app["domains"] == ["shop.example.com"]
+        for key in set(options) - {"name", "domains", "source", "entrypoint", "websocket_paths", "secrets", "workers"}:
+            assert app[key] == options[key]["default"], key
+    assert views["nginx"][0]["websocket_paths"] == ["/ws"]
+    assert views["app"][0]["workers"] == "4"
+    assert "secrets" not in views["nginx"][0] and "workers" not in views["nginx"][0]
+
+
+def test_a_path_of_the_controller_starts_from_the_inventory(resolved: Resolve, tmp_path: Path) -> None:
+    (app,) = resolved(GOOD)["app"]
+    assert app["source"]["path"] == str(tmp_path / "source")
+
+
+def test_no_apps_are_no_mistake(resolved: Resolve) -> None:
+    assert resolved("other: 1") == {role: [] for role in VIEWS}
+
+
+SECRETS = (
+    GOOD
+    + """\
+    secrets: {session_key: canary-app, database_url: "{{ vault_url }}", other: canary-low}
+vault_url: canary-vault
+vault_group: {other: "{{ 'canary' }}-{{ 'group' }}"}
+slipway_app_defaults: {secrets: {mail: "{{ vault_url }}-mail"}}
+slipway_app_overrides_group: {shop: {secrets: "{{ vault_group }}"}}
+slipway_app_overrides_host: "{{ {'shop': {'secrets': {'session_key': 'canary-host'}}} }}"
+"""
+)
+
+
+def test_secrets_are_steps_to_their_values_and_never_values(resolved: Resolve) -> None:
+    views = resolved(SECRETS)
+    (app,) = views["app"]
+    assert "canary" not in json.dumps(views)
+    assert app["secrets"] == {
+        "mail": ["slipway_app_defaults", "secrets", "mail"],
+        "database_url": ["slipway_apps", "shop", "secrets", "database_url"],
+        "other": ["slipway_app_overrides_group", "shop", "secrets", "other"],
+        "session_key": ["slipway_app_overrides_host", "shop", "secrets", "session_key"],
+    }
+
+
+def action_with(variables: Mapping[str, Any]) -> ActionModule:
+    nowhere: Any = None  # completing an app needs no host
+    return ActionModule(Task(), nowhere, nowhere, DataLoader(), Templar(DataLoader(), variables), nowhere)
+
+
+def test_the_steps_lead_to_the_value_of_the_highest_layer(resolved: Resolve, tmp_path: Path) -> None:
+    (app,) = resolved(SECRETS)["app"]
+    variables = load(SECRETS, tmp_path)
+    assert secrets_of(action_with(variables), app, variables) == {
+        "mail": "canary-vault-mail",
+        "database_url": "canary-vault",
+        "other": "canary-group",
+        "session_key": "canary-host",
+    }
+    assert "canary" not in json.dumps(complete(action_with(variables), app, [], variables))
+
+
+def test_git_without_a_version_is_head(resolved: Resolve) -> None:
+    (app,) = resolved(GOOD.replace("{path: source}", "{git: 'https://git.example.com/shop.git'}"))["app"]
+    wanted = ArgumentSpecValidator(APP_OPTIONS).validate(complete(action_with({}), app, [], {}))
+    assert not wanted.error_messages
+    assert wanted.validated_parameters["source"]["version"] == "HEAD"
+
+
+def test_one_host_of_the_play_migrates_or_each(resolved: Resolve) -> None:
+    def migrating(addition: str) -> list[str]:
+        (app,) = resolved(GOOD + addition)["app"]
+        apps = {"web1": {}, "web2": {"slipway_apps": {"shop": {}}}, "web3": {"slipway_apps": {"shop": {}}}}
+        variables = {"ansible_play_hosts_all": list(apps), "hostvars": apps}
+        return [host for host in apps if migrates(app, {**variables, "inventory_hostname": host})]
+
+    assert migrating("") == []
+    assert migrating("    migrate: alembic upgrade head\n") == ["web2"]
+    assert migrating("    migrate: alembic upgrade head\n    migrate_on: each\n") == ["web1", "web2", "web3"]
+
+
+# What stands in addition to GOOD, and parts of the one message that it must bring.
+BAD: dict[str, tuple[str, list[str]]] = {
+    "an unknown key": (
+        "    worker: 4\n",
+        ["slipway_apps.shop.worker", "this key is not known; did you mean workers?", "(apps.yml:6)"],
+    ),
+    "an unknown key like no other": (
+        "    zzzz: 4\n",
+        ["slipway_apps.shop.zzzz", "known are: build, ", ", workers", "(apps.yml:6)"],
+    ),
+    "an unknown key further in": (
+        "slipway_app_overrides: {shop: {source: {pth: source}}}\n",
+        ["slipway_app_overrides.shop.source.pth", "did you mean path?", "(apps.yml:6)"],
+    ),
+    "an unknown app in an override": (
+        "slipway_app_overrides_eu: {shpo: {workers: 4}}\n",
+        ['slipway_app_overrides_eu names the app "shpo"', "it has: shop", "(apps.yml:6)"],
+    ),
+    "a number for a list": (
+        "    websocket_paths: 5\n",
+        ["slipway_apps.shop.websocket_paths is 5: a list is needed", "(apps.yml:6)"],
+    ),
+    "a text for a list": (
+        "slipway_app_defaults: {websocket_paths: /ws}\n",
+        ['slipway_app_defaults.websocket_paths is "/ws": a list is needed', "(apps.yml:6)"],
+    ),
+    "a text for a number": (
+        "    ready_seconds: soon\n",
+        ['slipway_apps.shop.ready_seconds is "soon": a whole number is needed', "(apps.yml:6)"],
+    ),
+    "a boolean for a text": (
+        "    migrate: yes\n",
+        ["slipway_apps.shop.migrate is true: a text is needed", "(apps.yml:6)"],
+    ),
+    "a list for a mapping": (
+        "    environment: [A]\n",
+        ['slipway_apps.shop.environment is ["A"]: a mapping is needed', "(apps.yml:6)"],
+    ),
+    "a mapping in a list": (
+        "    websocket_paths: [/ws, {a: b}]\n",
+        ['slipway_apps.shop.websocket_paths[1] is {"a": "b"}: a text is needed', "(apps.yml:6)"],
+    ),
+    "another choice": (
+        "    migrate_on: all\n",
+        ["slipway_apps.shop", "migrate_on", "one, each", "all"],
+    ),
+    "a domain with a scheme": (
+        "slipway_app_overrides: {shop: {domains: [shop.example.com, 'https://www.example.com']}}\n",
+        [
+            'slipway_app_overrides.shop.domains[1] is "https://www.example.com"',
+            "a domain has no scheme; write www.example.com",
+            "(apps.yml:6)",
+        ],
+    ),
+    "a domain with a space": (
+        "slipway_app_overrides: {shop: {domains: ['shop example.com']}}\n",
+        ['slipway_app_overrides.shop.domains[0] is "shop example.com"', "joined by dots", "(apps.yml:6)"],
+    ),
+    "no domain": (
+        "slipway_app_overrides: {shop: {domains: []}}\n",
+        ["slipway_app_overrides.shop.domains is []: at least one domain is needed", "(apps.yml:6)"],
+    ),
+    "an app name that is not allowed": (
+        "  my_shop: {}\n",
+        ['slipway_apps has the app "my_shop"', "1 to 23 lower-case letters, digits and dashes", "(apps.yml:6)"],
+    ),
+    "an app name that is a number": ("  7: {}\n", ["slipway_apps has the app 7", "begins with a letter"]),
+    "an app that is no mapping": (
+        "slipway_app_overrides: {shop: [workers]}\n",
+        ['slipway_app_overrides.shop is ["workers"]: a mapping is needed', "(apps.yml:6)"],
+    ),
+    "a malformed entry point": (
+        "slipway_app_overrides: {shop: {entrypoint: shop/main.py}}\n",
+        [
+            'slipway_app_overrides.shop.entrypoint is "shop/main.py"',
+            "an entry point is module:attribute, such as shop.main:app",
+            "(apps.yml:6)",
+        ],
+    ),
+    "a source that is not there": (
+        "slipway_app_overrides: {shop: {source: {path: ../nowhere}}}\n",
+        [
+            'slipway_app_overrides.shop.source.path is "../nowhere": there is no directory /',
+            "/nowhere on the controller",
+        ],
+    ),
+    "a source of both kinds": (
+        "slipway_app_overrides: {shop: {source: {git: 'https://git.example.com/shop.git'}}}\n",
+        ["slipway_app_overrides.shop.source is {", "exactly one of path and git is needed"],
+    ),
+    "a certificate that is not there": (
+        "    certificate: {fullchain: shop.pem, privkey: apps.yml}\n",
+        ['slipway_apps.shop.certificate.fullchain is "shop.pem": there is no file /', "(apps.yml:6)"],
+    ),
+    "half a certificate": (
+        "    certificate: {fullchain: apps.yml}\n",
+        ["slipway_apps.shop.certificate.privkey: this key is needed", "private key in PEM", "(apps.yml:6)"],
+    ),
+    "an environment name with a space": (
+        "    environment: {SHOP CURRENCY: EUR}\n",
+        [
+            'slipway_apps.shop.environment.SHOP CURRENCY is "SHOP CURRENCY"',
+            "letters, digits and underscores",
+            "apps.yml:6",
+        ],
+    ),
+    "an environment name of Slipway's": (
+        "    environment: {SLIPWAY_SLOT: blue}\n",
+        ['slipway_apps.shop.environment.SLIPWAY_SLOT is "SLIPWAY_SLOT"', "choose another", "apps.yml:6"],
+    ),
+    "a value with a line break": (
+        '    environment: {MOTD: "one\\ntwo"}\n',
+        ['slipway_apps.shop.environment.MOTD is "one\\ntwo"', "a single line", "(apps.yml:6)"],
+    ),
+    "a command of two lines": (
+        "    build: |\n      one\n      two\n",
+        ['slipway_apps.shop.build is "one\\ntwo\\n"', "a single line", "(apps.yml:6)"],
+    ),
+    "a boolean in the environment": (
+        "    environment: {DEBUG: no}\n",
+        ["slipway_apps.shop.environment.DEBUG is false", "YAML reads this as a boolean; put it in quotes"],
+    ),
+    "a float in the environment": (
+        "    environment: {VERSION: 1.10}\n",
+        ["slipway_apps.shop.environment.VERSION is 1.1", "may change its digits; put it in quotes"],
+    ),
+    "a date in the environment": (
+        "    environment: {SINCE: 2026-01-31}\n",
+        ['slipway_apps.shop.environment.SINCE is "2026-01-31', "a single text or whole number is needed"],
+    ),
+    "nothing in the environment": (
+        "    environment: {DEBUG: }\n",
+        ["slipway_apps.shop.environment.DEBUG is null", "YAML reads this as nothing; put it in quotes"],
+    ),
+    "an empty secret": (
+        "    secrets: {database_url: ''}\n",
+        ["slipway_apps.shop.secrets.database_url", "a secret is a text that is not empty", "(apps.yml:6)"],
+    ),
+    "a secret's name with a dash": (
+        "    secrets: {database-url: hunter2}\n",
+        ["slipway_apps.shop.secrets.database-url", "letters, digits and underscores", "(apps.yml:6)"],
+    ),
+    "secrets that are no mapping": (
+        "    secrets: hunter2\n",
+        ["slipway_apps.shop.secrets", "a mapping of names and values is needed", "(apps.yml:6)"],
+    ),
+    "an undefined variable": (
+        "    environment: {REGION: '{{ region }}'}\n",
+        ["slipway_apps.shop.environment is", "{{ region }}", "'region' is undefined", "(apps.yml:6)"],
+    ),
+    "an undefined variable in a secret": (
+        "    secrets: {key: '{{ vault_key }}'}\n",
+        ["slipway_apps.shop.secrets.key", "'vault_key' is undefined", "(apps.yml:6)"],
+    ),
+    "an undefined variable in place of a mapping": (
+        "    secrets: '{{ vault_shop }}'\n",
+        ['slipway_apps.shop.secrets is "{{ vault_shop }}"', "'vault_shop' is undefined", "(apps.yml:6)"],
+    ),
+    "an undefined variable in place of a layer": (
+        "slipway_app_overrides_eu: '{{ region }}'\n",
+        ["slipway_app_overrides_eu is", "{{ region }}", "'region' is undefined", "(apps.yml:6)"],
+    ),
+    "a path that is static and a WebSocket": (
+        "    websocket_paths: [/live]\n    static: {/live/: live}\n",
+        ['slipway_apps.shop.static has "/live/"', "either static or a WebSocket"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("addition", "expected"), BAD.values(), ids=BAD)
+def test_refuses_with_variable_value_and_remedy(
+    mistakes: Callable[..., list[str]], addition: str, expected: list[str]
+) -> None:
+    messages = mistakes(GOOD + addition)
+    assert len(messages) == 1, messages
+    for part in expected:
+        assert part in messages[0]
+    assert "hunter2" not in messages[0]
+
+
+@pytest.mark.parametrize("key", ["entrypoint", "domains", "source"])
+def test_refuses_an_app_without_a_needed_key(mistakes: Callable[..., list[str]], key: str) -> None:
+    (message,) = mistakes("".join(line for line in GOOD.splitlines(keepends=True) if f" {key}:" not in line))
+    assert message.startswith(f"slipway_apps.shop.{key}: this key is needed. ")
+    assert "or example C(" in message and message.endswith("(apps.yml:3)")
+
+
+def test_refuses_two_apps_with_one_domain(mistakes: Callable[..., list[str]]) -> None:
+    messages = mistakes(
+        GOOD
+        + """\
+  blog:
+    domains: [blog.example.com, shop.example.com]
+    source: {path: source}
+    entrypoint: blog:app
+"""
+    )
+    assert messages == [
+        'slipway_apps.blog.domains has "shop.example.com", as slipway_apps.shop has: a domain belongs to one app'
+    ]
+
+
+def test_refuses_a_domain_that_stands_twice(mistakes: Callable[..., list[str]]) -> None:
+    (message,) = mistakes(GOOD.replace("[shop.example.com]", "[shop.example.com, shop.example.com]"))
+    assert message == 'slipway_apps.shop.domains has "shop.example.com" twice: once is enough'
+
+
+def test_all_mistakes_come_at_once(mistakes: Callable[..., list[str]]) -> None:
+    messages = mistakes(
+        """
+        slipway_apps:
+          shop:
+            domains: [https://shop.example.com, "*.example.com", shop.example.com]
+            source: {path: nowhere}
+            entrypoint: shop.main:app
+            environment: {A B: "1", C: true, D: 1.5}
+            secrets: {key: ""}
+          blog: {domains: 5, wrkers: 4}
+          Wiki: {}
+        slipway_app_overrides: {forum: {}}
+        """
+    )
+    for expected in (
+        'app "Wiki"',
+        'app "forum"',
+        "slipway_apps.shop.secrets.key",
+        "slipway_apps.blog.domains is 5",
+        "slipway_apps.blog.wrkers",
+        "slipway_apps.blog.entrypoint",
+        "slipway_apps.blog.source",
+    ):
+        assert len([message for message in messages if expected in message]) == 1, expected
+
+
+def test_all_values_of_an_app_are_looked_at(mistakes: Callable[..., list[str]]) -> None:
+    messages = mistakes(GOOD + "    environment: {A B: '1', C: true, D: 1.5}\n    workers: 0\n    ready_path: ready\n")
+    assert len(messages) == 5
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of an inventory, with what its variables say of its hosts."""
+    directory = tmp_path_factory.mktemp("inventory")
+    (directory / "source").mkdir()
+    for path, text in {
+        "group_vars/all.yml": GOOD + "    secrets: {key: '{{ vault_key }}'}\nvault_key: canary\n",
+        "host_vars/jammy.yml": 'slipway_app_overrides_host: {shop: {python: "3.12"}}\n',
+        "host_vars/fedora.yml": "slipway_app_overrides_host: {shop: {workers: 0}}\n",
+        "host_vars/typo.yml": "slipway_app_overrides_host:\n  shop:\n    wrkers: 4\n",
+        "host_vars/lines.yml": """\
+slipway_app_overrides_host:
+  shop:
+    domains: [shop.example.com,
+              "https://www.example.com"]
+    environment:
+      GREETING: hello
+      DEBUG: yes
+""",
+    }.items():
+        (directory / path).parent.mkdir(exist_ok=True)
+        (directory / path).write_text(text)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def results(playbook: Callable[..., Any], base: Path) -> dict[str, dict[str, Any]]:
+    """What the real action gave for each host, in one real run."""
+    versions = {"good": "Debian 13.1", "jammy": "Ubuntu 22.04", "old": "Ubuntu 22.04", "fedora": "Fedora 43"}
+    versions |= {"typo": "Debian 12.11", "lines": "Debian 12.11"}
+    hosts = {host: dict(zip(["name", "version"], text.split(), strict=True)) for host, text in versions.items()}
+    facts = {"distribution": "{{ name }}", "distribution_version": "{{ version | string }}", "cacheable": True}
+    tasks: list[dict[str, Any]] = [{"ansible.builtin.set_fact": facts}, {"slipway.asgi.resolve_apps": {}}]
+    return {host: entries[-1] for host, entries in playbook(base, tasks, hosts).items()}
+
+
+def test_the_action_gives_each_role_its_view(results: dict[str, Any], base: Path) -> None:
+    good = results["good"]
+    assert good["changed"] is False
+    assert set(good["views"]) == set(VIEWS)
+    (app,) = good["views"]["app"]
+    assert app["source"]["path"] == str(base / "source")
+    assert app["secrets"] == {"key": ["slipway_apps", "shop", "secrets", "key"]}
+    assert "canary" not in json.dumps(results)
+
+
+def test_the_action_names_the_versions_of_python_that_uv_has_to_install(results: dict[str, Any]) -> None:
+    assert results["good"]["python_versions"] == []
+    assert results["jammy"]["python_versions"] == ["3.12"]
+
+
+def test_the_action_refuses_a_python_that_is_too_old(results: dict[str, Any]) -> None:
+    assert results["old"]["failed"]
+    assert (
+        'slipway_apps.shop.python is "system", which is Python 3.10 here: 3.11 or newer is needed; set python: "3.13"'
+    ) in results["old"]["msg"]
+
+
+def test_the_action_refuses_an_unsupported_distribution_with_all_other_mistakes(results: dict[str, Any]) -> None:
+    assert results["fedora"]["failed"]
+    message = results["fedora"]["msg"]
+    assert "The variables of fedora have 2 mistakes; nothing was changed." in message
+    assert "runs Fedora 43: Slipway supports Debian 12, Debian 13, Ubuntu 22.04, Ubuntu 24.04" in message
+    assert "slipway_app_overrides_host.shop.workers is 0" in message
+
+
+def test_the_action_names_file_and_line(results: dict[str, Any]) -> None:
+    assert results["typo"]["failed"]
+    assert "The variables of typo have a mistake; nothing was changed." in results["typo"]["msg"]
+    assert (
+        "slipway_app_overrides_host.shop.wrkers: this key is not known; did you mean workers? (host_vars/typo.yml:3)"
+    ) in results["typo"]["msg"]
+
+
+def test_the_action_names_the_line_of_each_value_further_in(results: dict[str, Any]) -> None:
+    assert results["lines"]["failed"]
+    assert (
+        'slipway_app_overrides_host.shop.domains[1] is "https://www.example.com": '
+        "a domain has no scheme; write www.example.com (host_vars/lines.yml:4)"
+    ) in results["lines"]["msg"]
+    assert (
+        "slipway_app_overrides_host.shop.environment.DEBUG is true: "
+        "YAML reads this as a boolean; put it in quotes (host_vars/lines.yml:7)"
+    ) in results["lines"]["msg"]

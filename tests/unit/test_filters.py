@@ -1,0 +1,146 @@
+"""The filters: what systemd reads of an environment file, and what a run tells its reader."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+from ansible_collections.slipway.asgi.plugins.filter.environment_file import environment_file
+from ansible_collections.slipway.asgi.plugins.filter.summary import summary
+
+VALUES = {
+    "EMPTY": "",
+    "PLAIN": "EUR",
+    "LEADING": "  two  words",
+    "TRAILING": "two  words  ",
+    "DOUBLE": 'say "hi"',
+    "SINGLE": "it's",
+    "BACKSLASH": "C:\\new\\",
+    "DOLLAR": "$5 ${HOME} $$",
+    "BACKTICK": "`id`",
+    "PERCENT": "50%off %n %%",
+    "COMMENT": "#no comment ; none",
+    "EQUALS": "a=b=c",
+    "GLOB": "* ? [a] {b,c} ~ !",
+    "JSON": '{"a": ["b\\n", "\\\\"]}',
+    "URL": "postgresql://shop:p%40ss@db.example.com/shop?sslmode=require&x='y'",
+    "TAB": "a\tb",
+    "ACCENTS": "Grüße, 日本 🚢",
+    "NUMBER": 8080,
+}
+
+
+def parse(text: str) -> dict[str, str]:
+    """An environment file, read by the rules of systemd.exec(5), EnvironmentFile=, as far as double quotes go.
+
+    Between them, a backslash is taken away before any of ``"\\`$`` and stays before all else.
+    """
+    found = {}
+    for line in text.splitlines():
+        name, _, quoted = line.partition("=")
+        assert quoted[0] == quoted[-1] == '"' and len(quoted) > 1
+        value, characters = "", iter(quoted[1:-1])
+        for character in characters:
+            assert character != '"', "the quotes end too soon"
+            if character == "\\":
+                following = next(characters)
+                value += following if following in '"\\`$' else character + following
+            else:
+                value += character
+        found[name] = value
+    return found
+
+
+def systemd_reads(path: Path, name: str, value: str) -> bool:
+    """Whether systemd's own parser finds a value; it reads os-release with the one that it has for EnvironmentFile=."""
+    # In single quotes, the condition's own language takes a backslash away before any character.
+    quoted = "".join(f"\\{character}" if character in "\\'" else character for character in value)
+    done = subprocess.run(
+        ["systemd-analyze", "condition", f"ConditionOSRelease='{name}={quoted.replace('%', '%%')}'"],
+        env={**os.environ, "SYSTEMD_OS_RELEASE": str(path)},
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode == 0
+
+
+class TestEnvironmentFile:
+    def test_is_sorted_lines_with_only_what_must_be_escaped(self) -> None:
+        assert environment_file({"B": 'a"b\\c`d$e', "A": "it's 50% #1"}) == 'A="it\'s 50% #1"\nB="a\\"b\\\\c\\`d\\$e"\n'
+        assert environment_file({}) == ""
+
+    @pytest.mark.parametrize("name", VALUES)
+    def test_systemd_reads_back_what_was_written(self, name: str, tmp_path: Path) -> None:
+        written = environment_file(VALUES)
+        value = str(VALUES[name])
+        assert parse(written)[name] == value
+        # The real parser, where there is one and its condition can say the value.
+        if shutil.which("systemd-analyze") and value.lstrip() == value != "" and value.isprintable():
+            path = tmp_path / "environment"
+            path.write_text(written)
+            assert systemd_reads(path, name, value)
+            assert not systemd_reads(path, name, f"{value}x")
+
+    def test_templates_find_it(self) -> None:
+        text = trust_as_template("{{ {'A': 'b'} | slipway.asgi.environment_file }}")
+        assert Templar(DataLoader(), {}).template(text) == 'A="b"\n'
+
+
+class TestSummary:
+    @staticmethod
+    def app(**plan: Any) -> dict[str, Any]:
+        found = {"slot": "blue", "live": "r1", "live_slot": "blue", "switch": [], "reload": [], "tidy": [], **plan}
+        return {"name": "shop", "domains": ["shop.example.com", "www.example.com"], "release": "r2", "plan": found}
+
+    @staticmethod
+    def result(timings: dict[str, float], item: str = "shop", **answer: Any) -> dict[str, Any]:
+        done = {"item": item, "release": "r2", "slot": "green", "timings": timings, **answer}
+        return {"results": [done]}
+
+    def line(self, app: dict[str, Any], *results: dict[str, Any], port: int = 443) -> str:
+        (entry,) = summary([app], results, port)
+        assert entry["name"] == "shop"
+        return str(entry["line"])
+
+    def test_nothing_to_do(self) -> None:
+        line = "shop: https://shop.example.com serves release r1 from slot blue, unchanged"
+        assert self.line(self.app()) == line
+        assert self.line(self.app(), {}, {"results": []}, {"skipped": True, "results": [{"skipped": True}]}) == line
+
+    def test_a_deploy_names_its_steps_and_how_long_they_took(self) -> None:
+        app = self.app(switch=["release r1 is live"], slot="green")
+        built = self.result({"build": 4.26}, release="r1", slot="blue")
+        live = self.result({"stage": 0.31, "probe": 1.42, "switch": 0.001, "verify": 0.06})
+        other = self.result({"build": 99.0}, item="blog")
+        (entry,) = summary([app], [built, other, live], 8443)
+        assert entry == {
+            "name": "shop",
+            "release": "r2",
+            "slot": "green",
+            "timings": {"build": 4.26, "stage": 0.31, "probe": 1.42, "switch": 0.001, "verify": 0.06},
+            "line": "shop: https://shop.example.com:8443 serves release r2 from slot green, 6.1 s "
+            "(build 4.3, stage 0.3, probe 1.4, verify 0.1)",
+        }
+
+    def test_a_check_says_what_would_be(self) -> None:
+        switch = self.app(switch=["release r1 is live"], slot="green")
+        assert self.line(switch).endswith(" would serve release r2 from slot green")
+        assert self.line(switch, self.result({})).endswith(" would serve release r2 from slot green")
+        assert self.line(self.app(reload=["x"])).endswith(" would reload release r1 in slot blue")
+
+    def test_each_app_has_a_line(self) -> None:
+        blog = {**self.app(), "name": "blog", "domains": ["blog.example.com"]}
+        lines = [entry["line"].split()[0] for entry in summary(iter([self.app(), blog]), iter([]))]
+        assert lines == ["shop:", "blog:"]
+
+    def test_templates_find_it(self) -> None:
+        text = trust_as_template("{{ apps.values() | slipway.asgi.summary([], 443) | map(attribute='line') | first }}")
+        line = Templar(DataLoader(), {"apps": {"shop": self.app()}}).template(text)
+        assert line == "shop: https://shop.example.com serves release r1 from slot blue, unchanged"

@@ -1,0 +1,236 @@
+"""What a value may be, kind by kind."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from ansible_collections.slipway.asgi.plugins.plugin_utils import kinds
+
+LABEL = "a" * 63
+
+VALID: dict[str, list[Any]] = {
+    "app_name": ["a", "shop", "shop-2", "a" + "b" * 22, "builder", "check-in"],
+    "domain": [
+        "localhost",
+        "shop.example.com",
+        "*.example.com",
+        "xn--bcher-kva.example",
+        "1.example",
+        f"{LABEL}.example",
+        ".".join([LABEL, LABEL, LABEL, "a" * 61]),
+    ],
+    "first_is_plain": [["shop.example.com"], ["shop.example.com", "*.example.com"]],
+    "source": [{"path": "../shop"}, {"git": "https://git.example.com/shop.git"}, {"git": "x", "version": "v1"}],
+    "git_url": [
+        "https://git.example.com/shop.git",
+        "ssh://git@git.example.com:2222/shop.git",
+        "git@git.example.com:shop/shop.git",
+        "file:///srv/git/shop.git",
+    ],
+    "git_version": ["v1.4.2", "main", "feature/cart", "c4a52de0c4a52de0c4a52de0c4a52de0c4a52de0"],
+    "entrypoint": ["main:app", "shop.main:app", "shop_2.main:create()", "shop:api.app"],
+    "python": ["system", "3.9", "3.13"],
+    "workers": ["auto", "1", 1, 8, 999],
+    "url_path": ["/", "/ready", "/api/v1.0/~me/ready-now_"],
+    "prefix": ["/static/", "/a/b-c/", "/~me/v1.0/"],
+    "inner_path": ["static", "shop/static", "a..b/c-d", "_site/v1.0"],
+    "environment_name": ["A", "_", "SHOP_CURRENCY", "shop2", "HOMEPAGE", "MY_SLIPWAY_APP"],
+    "line": ["", "EUR", 'say "hi" for $5 to 50% of \'em \\o/', "Grüße", "a\tb", 8080, -1],
+    "secret_name": ["a", "database_url", "A" * 64],
+    "secret_value": ["x", " ", "two\nlines\n", "ключ"],
+    "header": ["Referrer-Policy", "X-1", "ETag", "A" * 64],
+    "header_value": ["", "no-referrer", "default-src 'self'; img-src https://*.example.com", '$uri "x"', 0],
+    "headers": [{}, {"X-A": "1", "X-B": "1"}],
+    "site_path": ["/", "/ws", "/.well-known/other", "/.slipway2"],
+    "size": ["1", "10m", "512k", "2g", 4096],
+    "certificate": [{"fullchain": "a.pem", "privkey": "a.key"}],
+}
+
+INVALID: dict[str, list[tuple[Any, str]]] = {
+    "app_name": [
+        *(
+            (value, "1 to 23 lower-case letters, digits and dashes")
+            for value in ("", "Shop", "1shop", "-shop", "shop_2", "shop.2", "shop\n", "bücher", "a" * 24, 5, True, None)
+        ),
+        *(
+            (value, "taken by Slipway itself; choose another")
+            for value in ("build", "wake", "certificates", "shop-build", "shop-check", "shop-migrate")
+        ),
+    ],
+    "domain": [
+        ("https://shop.example.com", "has no scheme; write shop.example.com"),
+        ("https://shop.example.com:8443/cart", "has no scheme; write shop.example.com"),
+        ("https://", "has no scheme; write shop.example.com"),
+        ("bücher.example", "in its ASCII form, such as xn--bcher-kva.example"),
+        *(
+            (value, "lower-case labels of letters, digits and dashes")
+            for value in (
+                "",
+                " ",
+                "shop example.com",
+                "shop.example.com ",
+                "shop.example.com\n",
+                "shop.example.com.",
+                "shop..example.com",
+                "Shop.example.com",
+                "shop.example.com:443",
+                "shop.example.com/cart",
+                "shop_1.example.com",
+                "-shop.example.com",
+                "shop-.example.com",
+                "*",
+                "www.*.example.com",
+                "*shop.example.com",
+                "shop;example.com",
+                f"{LABEL}a.example",
+                ".".join([LABEL, LABEL, LABEL, "a" * 62]),
+            )
+        ),
+    ],
+    "first_is_plain": [([], "at least one domain is needed"), (["*.example.com"], "cannot be a wildcard")],
+    "source": [
+        ({}, "exactly one of path and git"),
+        ({"path": "a", "git": "b"}, "exactly one of path and git"),
+        ({"path": "a", "version": "v1"}, "version goes with git"),
+    ],
+    "git_url": [
+        (value, "https://..., ssh://... or user@host:path")
+        for value in (
+            "",
+            "shop.git",
+            "/srv/git/shop.git",
+            "git.example.com:shop.git",
+            "http//git.example.com/shop.git",
+            "ext::sh -c id",
+            "--upload-pack=id",
+            "https://git.example.com/a b.git",
+            "https://git.example.com/$(id).git",
+            "https://git.example.com/shop.git\n",
+        )
+    ],
+    "git_version": [
+        (value, "a tag, a branch or a commit")
+        for value in ("", "-v1", "--upload-pack=id", "v1 v2", "main\n", "main;id", "a" * 201)
+    ],
+    "entrypoint": [
+        (value, "module:attribute, such as shop.main:app")
+        for value in (
+            "",
+            "shop",
+            "shop.main",
+            "shop.main.app",
+            "shop/main.py:app",
+            ":app",
+            "shop:",
+            "shop:app:x",
+            "shop .main:app",
+            "shop.main:app\n",
+            "1shop:app",
+            "shop-2:app",
+            "shop:app(x)",
+        )
+    ],
+    "python": [(value, '"system" or a version such as "3.13"') for value in ("", "3", "3.", "2.7", "3.13.1", "py3.13")],
+    "workers": [
+        (value, 'either "auto" or a number from 1 to 999')
+        for value in ("", 0, -1, 1000, 2.5, "four", "Auto", " 4", "4\n", "1\u0663")
+    ],
+    "url_path": [
+        (value, "a path begins with /")
+        for value in ("", "ready", "/a b", "/a?b=c", "/a#b", "/a%20b", "/{a}", "/a;b", "/a\n", "/é", "https://x/y")
+    ],
+    "prefix": [
+        *(
+            (value, "begins and ends with /")
+            for value in ("", "/", "static/", "/static", "/a b/", "//", "/a//", "/a/\n")
+        ),
+        ("/.slipway/", "answered by Slipway itself"),
+        ("/.well-known/acme-challenge/", "answered by Slipway itself"),
+    ],
+    "inner_path": [
+        (value, "a directory inside the source is needed")
+        for value in ("", ".", "/srv", "..", "../a", "a/../../b", "a/.git", ".git", "a//b", "a/", "a b", "a\n", "$HOME")
+    ],
+    "environment_name": [
+        *(
+            (value, "letters, digits and underscores")
+            for value in ("", "SHOP CURRENCY", "1A", "A-B", "A.B", "A=B", "A\n", "É", 5, True)
+        ),
+        *(
+            (value, "set by Slipway or systemd")
+            for value in ("SLIPWAY_APP", "SLIPWAY_ANYTHING", "LISTEN_FDS", "NOTIFY_SOCKET", "HOME", "PATH", "USER")
+        ),
+        *((f"{name}_DIRECTORY", "set by Slipway or systemd") for name in ("CREDENTIALS", "STATE", "RUNTIME")),
+    ],
+    "line": [
+        *((value, "a single line") for value in ("a\nb", "a\n", "\r", "a\0b")),
+        (True, "YAML reads this as a boolean; put it in quotes"),
+        (False, "YAML reads this as a boolean; put it in quotes"),
+        (None, "YAML reads this as nothing; put it in quotes"),
+        (1.10, "YAML reads this as a number and may change its digits; put it in quotes"),
+        ([1], "a single text or whole number is needed"),
+        ({"a": 1}, "a single text or whole number is needed"),
+    ],
+    "secret_name": [
+        (value, "letters, digits and underscores") for value in ("", "a b", "1a", "a-b", "../a", "a/b", "a\n", "a" * 65)
+    ],
+    "secret_value": [
+        *((value, "a text that is not empty") for value in ("", None, 5, True, ["x"])),
+        ("a\0b", "no NUL byte"),
+    ],
+    "header": [
+        (value, "letters, digits and dashes")
+        for value in ("", "X A", "X:", "X\n", 'X"', "X_A", "X.A", "X{}", "1X", "É", "A" * 65, 5)
+    ],
+    "header_value": [
+        *((value, "without control characters") for value in ("a\tb", "a\x7f", "a\x1b[0m")),
+        ("a\nX-Other: b", "a single line"),
+        (True, "YAML reads this as a boolean; put it in quotes"),
+    ],
+    "headers": [({"X-A": "1", "x-a": "2", "X-B": ""}, "twice are: x-a")],
+    "site_path": [
+        ("ws", "a path begins with /"),
+        *(
+            (value, "/.slipway and /.well-known/acme-challenge are answered by Slipway itself")
+            for value in ("/.slipway", "/.slipway/ready", "/.well-known/acme-challenge/x")
+        ),
+    ],
+    "size": [
+        (value, "a number with k, m or g") for value in ("", "0", "10 m", "10M", "10mb", "1.5g", "-1", "m", "1\u0663m")
+    ],
+    "certificate": [
+        (value, "both fullchain and privkey are needed") for value in ({}, {"fullchain": "a"}, {"privkey": "a"})
+    ],
+}
+
+
+def cases(table: dict[str, list[Any]]) -> list[Any]:
+    return [pytest.param(name, case, id=f"{name}-{case!r:.30}") for name, values in table.items() for case in values]
+
+
+@pytest.mark.parametrize(("name", "value"), cases(VALID))
+def test_accepts(name: str, value: Any) -> None:
+    assert getattr(kinds, name)(value) is None
+
+
+@pytest.mark.parametrize(("name", "case"), cases(INVALID))
+def test_refuses_and_says_what_is_allowed(name: str, case: tuple[Any, str]) -> None:
+    value, allowed = case
+    with pytest.raises(ValueError, match=re.escape(allowed)):
+        getattr(kinds, name)(value)
+
+
+def test_each_kind_has_a_place_and_cases_of_both_sorts() -> None:
+    used = {kind.__name__ for kind in kinds.KINDS.values()} - {"check"}
+    patterns = {name for name, kind in vars(kinds).items() if kind in kinds.KINDS.values()}
+    # Those two are asked for directly: an app's name is a key, and a secret's value is never kept.
+    wanted = used | patterns | {"app_name", "secret_value"}
+    assert set(VALID) == set(INVALID) == wanted
+
+
+def test_a_message_never_holds_a_secret() -> None:
+    with pytest.raises(ValueError, match=r"^a secret holds no NUL byte$"):
+        kinds.secret_value("hunter2\0")

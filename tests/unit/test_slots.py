@@ -1,0 +1,882 @@
+"""The way of a release on a host that is a directory: real small servers on the slots' real sockets, behind real TLS.
+
+Only systemd is stood in for, by a class that starts, stops and signals processes as its units would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import http.client
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ansible_collections.slipway.asgi.plugins.module_utils import slots as module
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
+from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import Front, Probe, Slots, Work, locked, summary
+from ansible_collections.slipway.asgi.plugins.modules.release import STATES, _take_over
+
+DOMAIN = "shop.example.com"
+PROBE = Probe("/ready", DOMAIN, 5)
+
+# An app and its server in one: what it serves is pinned when it starts, its settings are read again at a SIGHUP.
+SERVER = """
+import os, signal, socket, sys
+
+slot, path, configuration = sys.argv[1:]
+release = os.path.basename(os.readlink(f"{slot}/release"))
+behaviour, _, count = open(f"{slot}/release/behaviour").read().partition(" ")
+
+def take_up(*_):
+    global settings
+    settings = open(f"{configuration}/gunicorn.conf.py").read()
+
+signal.signal(signal.SIGHUP, take_up)
+take_up()
+if behaviour == "crashes":
+    sys.exit("ImportError: no module named shop")
+listener = socket.socket(socket.AF_UNIX)
+if os.path.lexists(path):
+    os.unlink(path)
+listener.bind(path)
+listener.listen(64)
+answered = 0
+while True:
+    client, _ = listener.accept()
+    request = b""
+    while b"\\r\\n\\r\\n" not in request and (part := client.recv(4096)):
+        request += part
+    lines = request.decode().splitlines() or [""]
+    wanted = {"Host: shop.example.com", "X-Forwarded-Proto: https"}
+    status = 200 if lines[0] == "GET /ready HTTP/1.1" and wanted <= set(lines) else 400
+    answered += status == 200
+    if behaviour == "dies" and answered > int(count):
+        sys.exit("ValueError: visitor")
+    if behaviour == "stumbles" and answered == int(count) + 1:
+        status = 503
+    if behaviour == "unready" or "unready" in settings or (behaviour == "fades" and answered > int(count)):
+        status = 503
+    shown = "another" if behaviour == "stranger" else release
+    body = "the database is away" if status == 503 else settings
+    head = [f"HTTP/1.1 {status} x", f"X-Slipway-Release: {shown}", f"Content-Length: {len(body)}", "", body]
+    client.sendall("\\r\\n".join(head).encode())
+    client.close()
+"""
+
+# What nginx is to a host: TLS on a port of loopback, and each request on a connection of its own over the live link,
+# which a file names, so that one front does for all tests.
+FRONT = """
+import socket, ssl, sys
+
+certificate, told = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(certificate)
+refused = ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+context.sni_callback = lambda _, name, __: None if name == "shop.example.com" else refused
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+while True:
+    plain, _ = listener.accept()
+    try:
+        with context.wrap_socket(plain, server_side=True) as client:
+            request = client.recv(65536)
+            live = open(told).read()
+            if not live:
+                client.sendall(b"HTTP/1.1 502 x\\r\\nContent-Length: 11\\r\\n\\r\\nbad gateway")
+                continue
+            with socket.socket(socket.AF_UNIX) as app:
+                app.connect(f"{live}/socket")
+                app.sendall(request.replace(b"GET /.slipway/ready ", b"GET /ready "))
+                while part := app.recv(65536):
+                    client.sendall(part)
+    except OSError:
+        pass
+"""
+
+
+class StandIn(Systemd):
+    """What systemd does for an app's units, with what it knows on the disk, so that it outlives a killed deploy."""
+
+    def __init__(self, layout: Layout, directory: Path) -> None:
+        self.layout = layout
+        self.directory = directory
+        self.calls: list[str] = []
+        directory.mkdir()
+
+    def show(self, *units: str) -> dict[str, dict[str, str]]:
+        return {unit: self._show(unit) for unit in units}
+
+    def _show(self, unit: str) -> dict[str, str]:
+        place = self._place(unit)
+        running = (place / "running").exists()
+        if unit.endswith(".service") and running and not self._is_alive(unit):
+            # Restart=always
+            (place / "restarts").write_text(str(self._restarts(unit) + 1))
+            self._start(unit)
+        return {
+            "Id": unit,
+            "ActiveState": "active" if running else "inactive",
+            "SubState": "running" if running else "dead",
+            "NRestarts": str(self._restarts(unit)),
+            "UnitFileState": "enabled" if (place / "enabled").exists() else "disabled",
+            "NeedDaemonReload": "no" if self._text(unit) == self._loaded(unit) else "yes",
+        }
+
+    def call(self, *arguments: str) -> None:
+        self.calls.append(" ".join(arguments))
+        verb, *units = [argument for argument in arguments if argument != "--no-block"]
+        if verb == "daemon-reload":
+            for path in self.directory.iterdir():
+                (path / "loaded").unlink(missing_ok=True)
+        for unit in units:
+            getattr(self, f"_{verb}")(unit)
+            if verb == "stop" and "--no-block" not in arguments:
+                while self._is_alive(unit):
+                    time.sleep(0.001)
+
+    def verify(self, paths: Sequence[Path]) -> None:
+        self.calls.append(f"verify {' '.join(path.name for path in paths)}")
+        unknown = [path.name for path in paths if "Unknown=" in path.read_text()]
+        if unknown:
+            raise Failed(f"systemd does not accept the units as they are:\n{unknown[0]}: Unknown key")
+
+    def journal(self, unit: str, since: float) -> str:
+        assert since <= time.time()
+        log = self._place(unit) / "log"
+        return "\n".join(log.read_text().splitlines()[-25:]) if log.exists() else ""
+
+    def end(self) -> None:
+        """End every process that is left."""
+        for path in self.directory.iterdir():
+            self._stop(path.name)
+
+    def _start(self, unit: str) -> None:
+        place, slot = self._place(unit), unit.partition("@")[2].partition(".")[0]
+        if "-migrate@" in unit:
+            command = (self.layout.configuration / slot / "migrate").read_text()
+            with (place / "log").open("a") as log:
+                if subprocess.run(["/bin/sh", "-ec", command], stdout=log, stderr=log, check=False).returncode:
+                    raise Failed(f"systemctl start {unit} failed with status 1")
+            return
+        (place / "running").touch()
+        if unit.endswith(".socket") or self._is_alive(unit):
+            return
+        arguments = [self.layout.slot(slot), self.layout.socket(slot), self.layout.configuration / slot]
+        # The process alone keeps this lock, and so says that it lives, whoever its parent is.
+        with (place / "alive").open("w") as alive, (place / "log").open("a") as log:
+            fcntl.flock(alive, fcntl.LOCK_EX)
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", SERVER, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[alive.fileno()],
+                start_new_session=True,
+            )
+            (place / "pid").write_text(str(process.pid))
+
+    def _stop(self, unit: str) -> None:
+        (self._place(unit) / "running").unlink(missing_ok=True)
+        self._signal(unit, signal.SIGTERM)
+
+    def _reload(self, unit: str) -> None:
+        slot = unit.partition("@")[2].partition(".")[0]
+        settings = (self.layout.configuration / slot / "gunicorn.conf.py").read_text()
+        if "broken" in settings:
+            (self._place(self.layout.unit(slot, "check.service")) / "log").write_text(f"NameError: {settings}\n")
+            raise Failed(f"systemctl reload {unit} failed with status 1")
+        self._signal(unit, signal.SIGHUP)
+
+    def _enable(self, unit: str) -> None:
+        (self._place(unit) / "enabled").touch()
+
+    def kill(self, unit: str) -> None:
+        """What no unit asks for."""
+        self._signal(unit, signal.SIGKILL)
+        while self._is_alive(unit):
+            time.sleep(0.001)
+
+    def _signal(self, unit: str, number: int) -> None:
+        if self._is_alive(unit):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int((self._place(unit) / "pid").read_text()), number)
+
+    def _is_alive(self, unit: str) -> bool:
+        try:
+            with (self._place(unit) / "alive").open() as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def _restarts(self, unit: str) -> int:
+        path = self._place(unit) / "restarts"
+        return int(path.read_text()) if path.exists() else 0
+
+    def _text(self, unit: str) -> str:
+        path = self.layout.units / unit
+        return path.read_text() if path.exists() else ""
+
+    def _loaded(self, unit: str) -> str:
+        path = self._place(unit) / "loaded"
+        if not path.exists():
+            path.write_text(self._text(unit))
+        return path.read_text()
+
+    def _place(self, unit: str) -> Path:
+        path = self.directory / unit
+        if not path.exists():
+            path.mkdir(parents=True)
+        return path
+
+
+class Host:
+    """A host with one app, and the module's states as they are asked for one call after the other."""
+
+    def __init__(self, root: Path, me: dict[str, str], port: int, told: Path) -> None:
+        self.layout = Layout("shop", root)
+        self.systemd = StandIn(self.layout, root / "systemd")
+        self.front = Front(me["owner"], port)
+        self.me = me
+        self.told = told
+        self.front_is(up=True)
+        (root / "run" / "slipway").mkdir(parents=True)
+
+    def front_is(self, up: bool) -> None:
+        self.told.write_text(str(self.layout.live) if up else "")
+
+    @property
+    def slots(self) -> Slots:
+        return Slots(self.layout, self.systemd, self.front)
+
+    def release(self, identity: str, behaviour: str = "good") -> str:
+        """Put a complete release on the host."""
+        path = self.layout.release(identity)
+        path.mkdir(parents=True)
+        (path / "behaviour").write_text(behaviour)
+        (path / "complete").touch()
+        return identity
+
+    def files(self, changed: dict[str, str] | None = None) -> list[File]:
+        """The configuration of a slot."""
+        texts = {
+            "gunicorn.conf.py": "workers = 2",
+            "environment": 'A="1"\n',
+            "secrets/key": "old",
+            "service": "[Service]\n",
+            "socket": "[Socket]\n",
+            "check.service": "[Service]\n",
+            **(changed or {}),
+        }
+        return [File(path, text.encode(), 0o600 if "/" in path else 0o644, **self.me) for path, text in texts.items()]
+
+    def do(self, state: str, release: str, changed: dict[str, str] | None = None, **options: Any) -> dict[str, Any]:
+        """One call of the module."""
+        files = [
+            {"path": file.path, "content": file.content.decode(), "mode": f"{file.mode:o}", **self.me}
+            for file in self.files(changed)
+        ]
+        app = {
+            "name": "shop",
+            "release": release,
+            "domains": [DOMAIN],
+            "ready_path": "/ready",
+            "ready_seconds": 5,
+            "keep_releases": 5,
+            "files": files,
+            "secrets": {},
+            **options,
+        }
+        slots = self.slots
+        with locked(self.layout, seconds=0):
+            return {**STATES[state](app, slots), **summary(slots), "timings": slots.timings}
+
+    def work(self, release: str, changed: dict[str, str] | None = None) -> Work:
+        """What there would be to do."""
+        units = [self.layout.unit(slot, kind) for slot in SLOTS for kind in ("service", "socket")]
+        wanted = {file.path: Fingerprint.of(file) for file in self.files(changed)}
+        return self.slots.work(release, wanted, self.systemd.show(*units))
+
+    def ask(self) -> tuple[int, str | None, str]:
+        """What a client gets over the live link: status, release and the settings that are in force."""
+        connection = http.client.HTTPConnection("localhost", timeout=5)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(self.layout.live / "socket"))
+        with contextlib.closing(connection):
+            connection.request("GET", "/ready", headers={"Host": DOMAIN, "X-Forwarded-Proto": "https"})
+            answer = connection.getresponse()
+            return answer.status, answer.headers["X-Slipway-Release"], answer.read().decode()
+
+    def links(self) -> dict[str, str]:
+        """Where every link of the app points to."""
+        directories = (self.layout.home, self.layout.configuration)
+        return {str(path): os.readlink(path) for top in directories for path in top.rglob("*") if path.is_symlink()}
+
+    def runs(self, slot: str) -> bool:
+        return self.systemd.is_running(self.layout.unit(slot))
+
+
+@pytest.fixture(scope="session")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """The port of the front, and the file that names the live link."""
+    directory = tmp_path_factory.mktemp("front")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, DOMAIN)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (directory / "front.pem").write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    command = [sys.executable, "-I", "-S", "-c", FRONT, str(directory / "front.pem"), str(directory / "told")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        yield int(process.stdout.readline()), directory / "told"
+        process.terminate()
+
+
+@pytest.fixture
+def host(
+    tmp_path: Path, me: dict[str, str], front: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Host]:
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.005)
+    # How long a release is watched once it is live.
+    for function in (_take_over, Slots.switch, Slots.confirm):
+        monkeypatch.setattr(function, "__defaults__", (0.0,))
+    host = Host(tmp_path, me, *front)
+    yield host
+    host.systemd.end()
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+class TestSwitch:
+    def test_a_first_release_goes_live(self, host: Host) -> None:
+        result = host.do("live", host.release("r1"))
+        assert result["changed"] is True
+        assert result["reasons"] == ["nothing is live yet"]
+        assert (result["slot"], result["release"], result["previous"]) == ("blue", "r1", None)
+        assert list(result["timings"]) == ["stage", "probe", "switch", "verify"]
+        assert host.ask() == (200, "r1", "workers = 2")
+        assert os.readlink(host.layout.live) == "slots/blue"
+        assert (host.layout.live / "release").resolve() == host.layout.release("r1")
+        assert os.readlink(host.layout.live / "socket") == str(host.layout.socket("blue"))
+        assert (host.layout.configuration / "blue" / "environment").read_text() == 'A="1"\n'
+        assert (host.layout.units / "slipway-shop@blue.service").read_text() == "[Service]\n"
+        assert not (host.layout.units / "slipway-shop@green.service").exists()
+        states = host.systemd.show("slipway-shop@blue.socket", "slipway-shop@blue.service")
+        assert [unit["UnitFileState"] for unit in states.values()] == ["enabled", "disabled"]
+
+    def test_the_next_release_takes_the_other_slot(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        result = host.do("live", host.release("r2"))
+        assert result["reasons"] == ["release r1 is live"]
+        assert (result["slot"], result["release"], result["previous"]) == ("green", "r2", "r1")
+        assert host.ask() == (200, "r2", "workers = 2")
+        assert not host.runs("blue")
+        assert (host.layout.previous / "release").resolve() == host.layout.release("r1")
+        # Told to stop only once the other one had the traffic, and not waited for.
+        assert host.systemd.calls[-1] == "stop --no-block slipway-shop@blue.service"
+
+    def test_the_same_again_is_nothing_to_do(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"))
+        before, links = len(host.systemd.calls), host.links()
+        result = host.do("live", "r2")
+        assert (result["changed"], result["reasons"], result["removed"]) == (False, [], [])
+        assert host.systemd.calls[before:] == []
+        assert host.links() == links
+        assert host.work("r2").reasons == []
+
+    def test_a_changed_environment_goes_by_a_switch_of_the_same_release(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        result = host.do("live", "r1", {"environment": 'A="2"\n'})
+        assert result["reasons"] == ["environment differs"]
+        assert (result["slot"], result["release"]) == ("green", "r1")
+        assert (host.layout.configuration / "green" / "environment").read_text() == 'A="2"\n'
+        assert (host.layout.configuration / "blue" / "environment").read_text() == 'A="1"\n'
+
+    def test_secrets_are_for_root_alone(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        secrets = host.layout.configuration / "blue" / "secrets"
+        assert secrets.stat().st_mode & 0o777 == 0o700
+        assert (secrets / "key").stat().st_mode & 0o777 == 0o600
+
+    def test_a_release_that_is_not_built_is_refused(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        (host.layout.release("r2") / "src").mkdir(parents=True)
+        with pytest.raises(Failed, match="release r2 is not built on this host; state: present builds it"):
+            host.do("live", "r2")
+        assert host.ask()[1] == "r1"
+
+    def test_a_release_that_is_built_is_not_built_again(self, host: Host) -> None:
+        assert host.do("present", host.release("r1"))["changed"] is False
+
+    def test_old_releases_and_configurations_go(self, host: Host) -> None:
+        for number in range(1, 6):
+            result = host.do("live", host.release(f"r{number}"), {"environment": f"A={number}\n"}, keep_releases=3)
+        assert result["removed"] == ["r2"]
+        assert sorted(os.listdir(host.layout.releases)) == ["r3", "r4", "r5"]
+        assert sorted(os.listdir(host.layout.configuration / "generations")) == ["3", "4", "5"]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("behaviour", "seconds", "reason"),
+        [
+            (
+                "crashes",
+                5,
+                "the app stops by itself.*\n.*slipway-shop@green.service:\nImportError: no module named shop",
+            ),
+            ("unready", 0.2, "/ready was not answered well within 0.2 seconds: status 503: the database is away"),
+            ("stranger", 0.2, "release another answered in place of r2"),
+            ("fades 2", 0.2, "status 503: the database is away"),
+        ],
+    )
+    def test_what_served_never_notices(self, host: Host, behaviour: str, seconds: float, reason: str) -> None:
+        host.do("live", host.release("r1"))
+        live = host.links()[str(host.layout.live)]
+        with pytest.raises(Failed, match=f"(?s)release r2 is refused and what served still does: .*{reason}"):
+            host.do("live", host.release("r2", behaviour), {"environment": "A=2\n"}, ready_seconds=seconds)
+        assert host.links()[str(host.layout.live)] == live
+        assert host.ask() == (200, "r1", "workers = 2")
+        assert host.runs("blue") and not host.runs("green")
+        assert (host.layout.live / "../blue").resolve() == host.layout.slot("blue")
+        assert (host.layout.configuration / "blue" / "environment").read_text() == 'A="1"\n'
+        # Kept for a look, and in nobody's way.
+        assert host.layout.is_complete("r2")
+        assert host.do("live", host.release("r3"))["release"] == "r3"
+
+    def test_units_that_systemd_does_not_accept_are_not_used_by_the_next_run_either(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.release("r2")
+        for _ in range(2):
+            with pytest.raises(Failed, match=r"slipway-shop@green\.service: Unknown key"):
+                host.do("live", "r2", {"service": "[Service]\nUnknown=yes\n"})
+            assert host.ask()[1] == "r1"
+            assert not host.runs("green")
+        assert host.do("live", "r2")["slot"] == "green"
+
+    def test_a_first_release_that_is_refused_leaves_nothing_live(self, host: Host) -> None:
+        with pytest.raises(Failed, match="release r1 is refused"):
+            host.do("live", host.release("r1", "crashes"))
+        assert host.layout.live_slot() is None
+        assert host.do("live", host.release("r2"))["slot"] == "blue"
+
+
+class TestTakenBack:
+    def test_a_release_that_fails_behind_the_front(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.release("r2", f"fades {module.GOOD_ANSWERS + 1}")
+        with pytest.raises(Failed) as failed:
+            host.do("live", "r2")
+        for part in (
+            "release r2 was taken back after the switch, release r1 is live again",
+            ": status 503: the database is away\n",
+            "The last lines of slipway-shop@green.service:",
+        ):
+            assert part in str(failed.value)
+        assert host.ask()[1] == "r1"
+        assert host.runs("blue") and not host.runs("green")
+        assert host.layout.previous_slot() is None
+        assert host.work("r1").reasons == []
+
+    def test_a_release_that_dies_of_its_first_visitors(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.release("r2", f"dies {module.GOOD_ANSWERS + 1}")
+        with pytest.raises(
+            Failed, match=r"(?s)release r1 is live again: the app stops by itself\n.*ValueError: visitor"
+        ):
+            host.do("live", "r2")
+        assert host.ask()[1] == "r1"
+        assert not host.runs("green")
+
+    def test_a_release_is_watched_for_a_while(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        slots = host.slots
+        # Two of its answers a look: it is fine at first, and not for long.
+        host.release("r2", f"fades {module.GOOD_ANSWERS + 6}")
+        slots.start_and_probe(slots.stage("r2", host.files()), "r2", PROBE)
+        with pytest.raises(Failed, match=r"release r1 is live again: as .*: status 503: the database is away"):
+            slots.switch("green", "r2", PROBE, watch=5)
+        assert slots.timings["verify"] < 5
+        assert host.ask()[1] == "r1"
+
+    def test_one_bad_answer_is_none(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.release("r2", f"stumbles {module.GOOD_ANSWERS + 1}")
+        assert host.do("live", "r2")["release"] == "r2"
+
+    def test_a_front_that_does_not_pass_requests_on(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.front_is(up=False)
+        with pytest.raises(
+            Failed, match="release r1 is live again: over HTTPS through the front: status 502: bad gatew"
+        ):
+            host.do("live", host.release("r2"))
+        host.front_is(up=True)
+        assert host.do("live", "r2")["release"] == "r2"
+
+    def test_a_first_release(self, host: Host) -> None:
+        host.front_is(up=False)
+        with pytest.raises(Failed, match="nothing is live: over HTTPS"):
+            host.do("live", host.release("r1"))
+        assert host.layout.live_slot() is None
+        assert not host.runs("blue")
+
+    def test_a_user_of_the_front_who_may_not_open_the_socket(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.front = Front("slipway-nobody", host.front.port)
+        with pytest.raises(Failed, match="this host has no user slipway-nobody, as whom the front would connect"):
+            host.do("live", host.release("r2"))
+        assert host.ask()[1] == "r1"
+
+
+class TestLock:
+    def test_a_second_deploy_is_refused_while_one_is_at_work(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        with locked(host.layout):
+            with pytest.raises(Failed, match="another deploy of shop is at work on this host; try again later"):
+                host.do("live", host.release("r2"))
+            assert host.ask()[1] == "r1"
+        assert host.do("live", "r2")["release"] == "r2"
+
+    def test_it_waits_a_while_for_the_other_one(self, host: Host) -> None:
+        script = (
+            "import fcntl, sys; h = open(sys.argv[1], 'w'); fcntl.flock(h, 2); print('locked', flush=True); input()"
+        )
+        host.layout.home.mkdir(parents=True)
+        command = [sys.executable, "-I", "-S", "-c", script, str(host.layout.home / "lock")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout and other.stdin and other.stdout.readline() == "locked\n"
+            with pytest.raises(Failed), locked(host.layout, seconds=0.02):
+                pytest.fail("both are at work")
+            # However it ends.
+            other.kill()
+            with locked(host.layout, seconds=5):
+                pass
+
+    def test_another_app_is_not_kept_out(self, host: Host) -> None:
+        with locked(host.layout), locked(Layout("blog", host.layout.root), seconds=0):
+            pass
+
+
+class TestWork:
+    """Each kind of difference, with its reason, and the run that puts it right."""
+
+    @pytest.fixture
+    def live(self, host: Host) -> Host:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"))
+        assert host.work("r2") == Work()
+        return host
+
+    def test_nothing_is_live(self, host: Host) -> None:
+        assert host.work("r1") == Work(switch=["nothing is live yet"])
+
+    @pytest.mark.parametrize("path", ["environment", "secrets/key", "service", "socket", "check.service"])
+    def test_a_changed_file_needs_a_switch(self, live: Host, path: str) -> None:
+        assert live.work("r2", {path: "[Unit]\n"}) == Work(switch=[f"{path} differs"])
+
+    def test_changed_settings_need_a_reload(self, live: Host) -> None:
+        assert live.work("r2", {"gunicorn.conf.py": "workers = 4"}) == Work(reload=["gunicorn.conf.py differs"])
+
+    def test_a_file_more_or_less_needs_a_switch(self, live: Host) -> None:
+        assert live.work("r2", {"migrate": "x"}) == Work(switch=["migrate differs"])
+        (live.layout.configuration / "green" / "foreign").touch()
+        assert live.work("r2") == Work(switch=["foreign differs"])
+
+    def test_an_edited_unit_is_found_and_put_right(self, live: Host) -> None:
+        (live.layout.units / "slipway-shop@green.service").write_text("[Service]\nRestart=no\n")
+        assert live.work("r2") == Work(switch=["service differs"])
+        assert live.do("live", "r2")["slot"] == "blue"
+        assert live.work("r2") == Work()
+
+    def test_an_edited_configuration_is_found_and_put_right(self, live: Host) -> None:
+        (live.layout.configuration / "green" / "environment").write_text("A=3\n")
+        assert live.work("r2") == Work(switch=["environment differs"])
+        assert live.do("live", "r2")["slot"] == "blue"
+        assert (live.layout.configuration / "blue" / "environment").read_text() == 'A="1"\n'
+
+    @pytest.mark.parametrize("kind", ["service", "socket"])
+    def test_a_stopped_unit_needs_a_switch(self, live: Host, kind: str) -> None:
+        live.systemd.call("stop", f"slipway-shop@green.{kind}")
+        assert live.work("r2") == Work(switch=[f"slipway-shop@green.{kind} is inactive"])
+        assert live.do("live", "r2")["slot"] == "blue"
+        assert live.ask()[1] == "r2"
+
+    def test_a_slot_that_still_runs_is_tidied(self, live: Host) -> None:
+        live.systemd.call("start", "slipway-shop@blue.service")
+        assert live.work("r2") == Work(tidy=["slipway-shop@blue.service still runs"])
+        assert live.do("live", "r2")["reasons"] == ["slipway-shop@blue.service still runs"]
+        assert not live.runs("blue")
+        assert live.ask()[1] == "r2"
+        assert live.work("r2") == Work()
+
+    def test_a_socket_that_no_boot_would_start_is_tidied(self, live: Host) -> None:
+        (live.systemd.directory / "slipway-shop@blue.socket" / "enabled").unlink()
+        assert live.work("r2") == Work(tidy=["slipway-shop@blue.socket is not enabled"])
+        live.do("live", "r2")
+        assert live.work("r2") == Work()
+
+    def test_all_differences_are_named(self, live: Host) -> None:
+        live.systemd.call("start", "slipway-shop@blue.service")
+        work = live.work("r3", {"gunicorn.conf.py": "workers = 4", "environment": "A=2\n"})
+        assert work.reasons == [
+            "release r2 is live",
+            "environment differs",
+            "gunicorn.conf.py differs",
+            "slipway-shop@blue.service still runs",
+        ]
+
+
+class TestReload:
+    def test_the_live_slot_takes_up_its_settings(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        pid = (host.systemd.directory / "slipway-shop@blue.service" / "pid").read_text()
+        result = host.do("reloaded", "r1", {"gunicorn.conf.py": "workers = 4"})
+        assert (result["slot"], result["release"]) == ("blue", "r1")
+        assert list(result["timings"]) == ["reload"]
+        assert host.ask() == (200, "r1", "workers = 4")
+        assert (host.systemd.directory / "slipway-shop@blue.service" / "pid").read_text() == pid
+        assert host.work("r1", {"gunicorn.conf.py": "workers = 4"}) == Work()
+
+    def test_it_leaves_all_else_to_a_switch(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        changed = {"gunicorn.conf.py": "workers = 4", "environment": "A=2\n"}
+        host.do("reloaded", "r1", changed)
+        assert (host.layout.configuration / "blue" / "environment").read_text() == 'A="1"\n'
+        assert host.work("r1", changed) == Work(switch=["environment differs"])
+
+    @pytest.mark.parametrize(
+        ("settings", "reason"),
+        [("broken", "NameError: broken"), ("unready", "was not answered well within 0.2 seconds: status 503")],
+        ids=["by the check before the SIGHUP", "by the probe after it"],
+    )
+    def test_a_refused_reload_leaves_the_app_as_it_was(self, host: Host, settings: str, reason: str) -> None:
+        host.do("live", host.release("r1"))
+        links = host.links()
+        with pytest.raises(Failed, match=f"(?s)the reload is refused and the app serves on as before: .*{reason}"):
+            host.do("reloaded", "r1", {"gunicorn.conf.py": settings}, ready_seconds=0.2)
+        assert host.links() == links
+        assert host.ask() == (200, "r1", "workers = 2")
+        assert host.work("r1") == Work()
+
+    def test_nothing_is_live(self, host: Host) -> None:
+        with pytest.raises(Failed, match="nothing is live, so there is nothing to reload"):
+            host.do("reloaded", host.release("r1"))
+
+    def test_one_that_was_cut_off_is_done_again_or_taken_back_whole(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def cut_off() -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(host.systemd, "call", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    host.do("reloaded", "r1", {"gunicorn.conf.py": "workers = 4"})
+
+        host.do("live", host.release("r1"))
+        cut_off()
+        assert host.ask()[2] == "workers = 2"
+        # The files are as wanted, the process is not.
+        assert host.work("r1", {"gunicorn.conf.py": "workers = 4"}) == Work(reload=["a reload was cut off"])
+        with pytest.raises(Failed, match="the reload is refused"):
+            host.do("reloaded", "r1", {"gunicorn.conf.py": "broken"})
+        assert (host.layout.configuration / "blue" / "gunicorn.conf.py").read_text() == "workers = 2"
+        cut_off()
+        host.do("reloaded", "r1", {"gunicorn.conf.py": "workers = 4"})
+        assert host.ask()[2] == "workers = 4"
+        assert host.work("r1", {"gunicorn.conf.py": "workers = 4"}) == Work()
+        # A switch settles it as well.
+        cut_off()
+        host.do("live", host.release("r2"), {"gunicorn.conf.py": "workers = 4"})
+        assert host.work("r2", {"gunicorn.conf.py": "workers = 4"}) == Work()
+
+
+MIGRATE = {"migrate": "echo migrating", "migrate.service": "[Service]\n"}
+
+
+class TestMigrate:
+    def test_runs_with_the_new_release_before_any_traffic(self, host: Host, tmp_path: Path) -> None:
+        host.do("live", host.release("r1"))
+        seen = tmp_path / "seen"
+        script = f"readlink {host.layout.home}/live {host.layout.slot('green')}/release > {seen}"
+        host.do("migrated", host.release("r2"), {**MIGRATE, "migrate": script})
+        assert seen.read_text().split() == ["slots/blue", "../../releases/r2"]
+        assert host.ask()[1] == "r1"
+        assert host.do("live", "r2", {**MIGRATE, "migrate": script})["slot"] == "green"
+
+    def test_a_failure_stops_the_release_with_its_last_lines(self, host: Host) -> None:
+        host.do("live", host.release("r1"), MIGRATE)
+        with pytest.raises(Failed, match=r"(?s)the migration failed, so the release does not go live.*no such table"):
+            host.do("migrated", host.release("r2"), {**MIGRATE, "migrate": "echo no such table; false"})
+        assert host.ask()[1] == "r1"
+        assert not host.runs("green")
+
+
+class TestRollback:
+    def test_goes_back_to_the_release_and_its_configuration_with_the_secrets_of_today(self, host: Host) -> None:
+        host.do("live", host.release("r1"), {"environment": "A=1\n"})
+        host.do("live", host.release("r2"), {"environment": "A=2\n", "secrets/key": "new"})
+        result = host.do("previous", "ignored")
+        assert (result["release"], result["previous"]) == ("r1", "r2")
+        assert host.ask()[1] == "r1"
+        configuration = host.layout.configuration / result["slot"]
+        assert (configuration / "environment").read_text() == "A=1\n"
+        assert (configuration / "secrets" / "key").read_text() == "new"
+
+    def test_goes_further_back_each_time(self, host: Host) -> None:
+        for number in (1, 2, 3):
+            host.do("live", host.release(f"r{number}"), {"environment": f"A={number}\n"})
+        for release in ("r2", "r1"):
+            assert host.do("previous", "ignored")["release"] == release
+        with pytest.raises(Failed, match="there is nothing to go back to"):
+            host.do("previous", "ignored")
+
+    def test_goes_back_through_what_was_live_more_than_once(self, host: Host) -> None:
+        for release in ("r1", "r2"):
+            host.release(release)
+        for release in ("r1", "r2", "r1", "r2"):
+            host.do("live", release)
+        assert [host.do("previous", "ignored")["release"] for _ in range(3)] == ["r1", "r2", "r1"]
+
+    def test_a_configuration_alone_can_be_gone_back_to(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.do("live", "r1", {"environment": "A=2\n"})
+        result = host.do("previous", "ignored")
+        assert (host.layout.configuration / result["slot"] / "environment").read_text() == 'A="1"\n'
+
+    def test_a_reload_is_no_release_to_go_back_to(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"))
+        host.do("reloaded", "r2", {"gunicorn.conf.py": "workers = 4"})
+        assert host.do("previous", "ignored")["release"] == "r1"
+
+    def test_one_that_is_refused_leaves_what_is_live(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"))
+        (host.layout.release("r1") / "behaviour").write_text("crashes")
+        with pytest.raises(Failed, match="release r1 is refused"):
+            host.do("previous", "ignored")
+        assert host.ask()[1] == "r2"
+
+    def test_the_next_deploy_brings_what_is_wanted_again(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"))
+        host.do("previous", "ignored")
+        assert host.do("live", "r2")["release"] == "r2"
+        assert host.do("previous", "ignored")["release"] == "r1"
+
+
+class TestCutOff:
+    def test_before_the_switch_only_the_idle_slot_has_changed(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.slots.start_and_probe(host.slots.stage(host.release("r2"), host.files()), "r2", PROBE)
+        assert host.ask()[1] == "r1"
+        # The operator thinks better of it. That the front is away is no reason to take away what is live.
+        host.front_is(up=False)
+        assert host.work("r1") == Work(tidy=["slipway-shop@green.service still runs"])
+        host.do("live", "r1")
+        assert host.ask()[1] == "r1"
+        assert not host.runs("green")
+
+    def test_after_the_switch_the_next_run_verifies_and_retires(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.slots.start_and_probe(host.slots.stage(host.release("r2"), host.files()), "r2", PROBE)
+        host.slots.switch("green", "r2", PROBE)
+        assert host.runs("blue")
+        host.do("live", "r2")
+        assert not host.runs("blue")
+        assert host.work("r2") == Work()
+
+    def test_after_the_switch_the_next_run_takes_back_what_is_not_right(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        host.do("live", host.release("r1"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Slots, "confirm", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                host.do("live", host.release("r2"))
+        assert host.ask()[1] == "r2"
+        host.front_is(up=False)
+        with pytest.raises(Failed, match="release r2 was taken back after the switch, release r1 is live again"):
+            host.do("live", "r2")
+        assert host.ask()[1] == "r1"
+
+    def test_killed_at_any_change_one_complete_release_is_live_and_the_next_run_finishes(
+        self, host: Host, killed_at: Callable[[int, Callable[[], object]], bool], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # A killed process loses nothing that it has written; waiting for the disk is for power cuts.
+        monkeypatch.setattr(os, "fsync", lambda _: None)
+        configurations = {"r1": {"environment": "A=r1\n"}, "r2": {"environment": "A=r2\n"}}
+        for release in configurations:
+            host.release(release)
+        host.do("live", "r2", configurations["r2"])
+        for number in itertools.count(1):
+            old, new = ("r2", "r1") if number % 2 else ("r1", "r2")
+            assert host.ask()[1] == old
+            killed = killed_at(number, lambda new=new: host.do("live", new, configurations[new]))  # type: ignore[misc]
+            status, live, _ = host.ask()
+            assert (status, live) in ((200, old), (200, new))
+            configuration = host.layout.configuration / str(host.layout.live_slot())
+            assert (configuration / "environment").read_text() == f"A={live}\n"
+            assert host.layout.release_in(str(host.layout.live_slot())) == live
+            host.do("live", new, configurations[new])
+            assert host.ask()[1] == new
+            assert not host.runs(host.slots.idle())
+            assert host.work(new, configurations[new]) == Work()
+            if not killed:
+                break
+        assert number > 15
+
+
+class TestAsk:
+    def test_nobody_listens(self, tmp_path: Path) -> None:
+        assert module.ask_socket(tmp_path / "nobody", PROBE, "r1") == "no answer: [Errno 2] No such file or directory"
+
+    def test_as_another_user_it_says_so(self, tmp_path: Path, me: dict[str, str]) -> None:
+        problem = module.ask_as(me["owner"], tmp_path / "nobody", PROBE, "r1")
+        assert problem == f"as {me['owner']}: no answer: [Errno 2] No such file or directory"
+
+    def test_a_port_on_which_nobody_listens(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        assert "over HTTPS through the front: no answer: " in module.ask_front(port, PROBE, "r1")
+
+    def test_a_front_that_speaks_no_tls(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+            def answer() -> None:
+                client, _ = listener.accept()
+                with client:
+                    client.recv(4096)
+                    client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+            pool.submit(answer)
+            assert "no answer: [SSL" in module.ask_front(listener.getsockname()[1], PROBE, "r1")
