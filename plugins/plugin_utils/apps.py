@@ -172,6 +172,7 @@ class _App:
         self.options = options
         self.context = context
         self.mistakes: list[str] = []
+        self.wrong: set[str | int] = set()
 
     def resolve(self) -> dict[str, Any] | None:
         self.layers = [Layer(layer.steps, self._rendered_mappings(layer)) for layer in self.layers]
@@ -186,10 +187,9 @@ class _App:
                 self._mistake((key,), merged[key], f"it cannot be rendered: {error}")
         self._check_types(values, self.options, ())
         self._missing(merged, self.options, ())
-        if not self.mistakes:
-            self._check_kinds(values)
-        if not self.mistakes:
-            self._check_paths(values)
+        # What is wrong already is not looked at again, everything else is: all mistakes come at once.
+        self._check_kinds({key: value for key, value in values.items() if key not in self.wrong})
+        self._check_paths({key: value for key, value in values.items() if key not in self.wrong})
         if self.mistakes:
             return None
         spec = {key: option for key, option in self.options.items() if key != SECRET}
@@ -299,6 +299,7 @@ class _App:
         return self.layers[1]
 
     def _mistake(self, steps: Steps, value: Any, allowed: str, show: bool = True) -> None:
+        self.wrong.add(steps[0])
         layer = self._layer(steps)
         shown = f" is {_show(value)}" if show else ""
         self.mistakes.append(
