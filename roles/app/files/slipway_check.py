@@ -1,7 +1,7 @@
 """Says whether a server that is told to reload would come back: `slipway_check.py CONFIGURATION SECONDS`.
 
-A SIGHUP onto something broken ends gunicorn, so the unit's ExecReload runs this first, in the app's own sandbox, with its
-environment and its secrets. It loads gunicorn's configuration, imports the worker and the app, and runs the app's
+A SIGHUP onto something broken ends gunicorn, so the unit's ExecReload runs this first, in the app's own sandbox, with
+its environment and its secrets. It loads gunicorn's configuration, imports the worker and the app, and runs the app's
 lifespan once. It exits with 0, or with 1 and a line that says what a reload would have met.
 """
 
