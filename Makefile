@@ -61,6 +61,6 @@ docs: ## write the roles' READMEs anew, from their argument specs
 requirements: ## pin the controller's packages anew, from requirements.in
 	@scripts/testbed controller
 	@for name in requirements requirements-uv; do \
-	  .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.13 \
-	    --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt; \
+	  UV_SYSTEM_CERTS=1 .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.13 \
+	    --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt || exit; \
 	done

@@ -263,7 +263,8 @@ class _Builder:
     def add_server(self, requirements: str) -> None:
         """Install Slipway's own server beside the environment, behind it on sys.path: locked versions always win."""
         listed = self.release / "server.txt"
-        listed.write_text(requirements)
+        # Foreign code has been at work here: what lies at this path by now may be a link to anywhere.
+        write(File("server.txt", requirements.encode()), listed)
         target = self.release / "server"
         command = [self.uv, "pip", "install", "--no-deps", "--require-hashes", f"--target={target}"]
         python = f"--python={self.release}/.venv/bin/python"

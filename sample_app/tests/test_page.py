@@ -13,9 +13,7 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def static(tmp_path: Path) -> Path:
-    return Path(
-        shutil.copytree(ROOT / "static", tmp_path / "static", ignore=lambda *_: {"dist"})
-    )
+    return Path(shutil.copytree(ROOT / "static", tmp_path / "static", ignore=lambda *_: {"dist"}))
 
 
 def test_the_page_needs_nothing_that_a_strict_policy_refuses(client: TestClient) -> None:

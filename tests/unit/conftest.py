@@ -32,6 +32,12 @@ def me() -> dict[str, str]:
     return {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
 
 
+@pytest.fixture(autouse=True)
+def _what_root_would_own_stays_mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        monkeypatch.setattr(os, "fchown", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def playbook() -> Playbook:
     """A real ansible-playbook in a directory; it returns what each host's tasks gave, in order."""

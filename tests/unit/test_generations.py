@@ -234,6 +234,7 @@ class TestGenerations:
         (left / "half").write_text("")
         assert generations.stage([file("a")]).name == "1"
         assert os.listdir(generations.store) == ["1"]
+        assert os.listdir(generations.store / "1") == ["a"]
 
     def test_prune_keeps_the_current_one_and_what_it_is_told(self, generations: Generations, file: Make) -> None:
         staged = [generations.stage([file("a", str(number))]) for number in range(12)]
@@ -245,6 +246,35 @@ class TestGenerations:
     def test_read_all_gives_back_what_was_staged(self, generations: Generations, file: Make) -> None:
         files = [file("a", "x", 0o640), file("sub/b", "y", 0o600)]
         assert read_all(generations.stage(files)) == files
+
+    def test_all_is_on_the_disk_before_the_link_names_it(
+        self, generations: Generations, file: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a power cut leaves is what was synced, and that must never be a link to less than the whole."""
+        done: list[tuple[str, Path]] = []
+        replace = os.replace
+
+        def sync(handle: int) -> None:
+            path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+            assert path.is_dir() or path.read_text() == "x", "synced before it was written"
+            done.append(("sync", path))
+
+        def rename(source: Path, target: Path) -> None:
+            done.append(("rename", target))
+            replace(source, target)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        monkeypatch.setattr(os, "replace", rename)
+        generations.activate(generations.stage([file("a", "x")]))
+        staged = generations.store / ".staging-1"
+        assert done == [
+            ("sync", staged / ".staging-a"),
+            ("rename", staged / "a"),
+            ("sync", staged),
+            ("sync", generations.store),
+            ("rename", generations.link),
+            ("sync", generations.link.parent),
+        ]
 
     def test_two_links_share_one_store(self, generations: Generations, file: Make) -> None:
         other = Generations(generations.store, generations.link.with_name("other"))

@@ -337,7 +337,7 @@ def test_limits_on_open_files_follow_the_connections() -> None:
 def test_the_upstream_is_the_live_link() -> None:
     site = render(SITE)["sites/shop.conf"]
     assert site.count("server unix:/srv/slipway/shop/live/socket max_fails=0;") == 2
-    assert "keepalive 32;" in site and "keepalive_timeout 60s;" in site
+    assert "keepalive 32;" in site and "keepalive_timeout 1s;" in site
     proxy = render(SITE)["snippets/proxy.conf"]
     assert "proxy_next_upstream error timeout;" in proxy
 

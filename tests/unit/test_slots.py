@@ -30,6 +30,7 @@ from ansible_collections.slipway.asgi.plugins.module_utils import slots as modul
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
 from ansible_collections.slipway.asgi.plugins.module_utils.slots import Front, Probe, Slots, Work, locked, summary
+from ansible_collections.slipway.asgi.plugins.modules import release_plan
 from ansible_collections.slipway.asgi.plugins.modules.release import STATES, _take_over
 
 DOMAIN = "shop.example.com"
@@ -290,11 +291,18 @@ class Host:
 
     def do(self, state: str, release: str, changed: dict[str, str] | None = None, **options: Any) -> dict[str, Any]:
         """One call of the module."""
+        slots = self.slots
+        with locked(self.layout, seconds=0):
+            found = STATES[state](self.app(release, changed, **options), slots)
+            return {**found, **summary(slots), "timings": slots.timings}
+
+    def app(self, release: str, changed: dict[str, str] | None = None, **options: Any) -> dict[str, Any]:
+        """The app as the modules take it."""
         files = [
             {"path": file.path, "content": file.content.decode(), "mode": f"{file.mode:o}", **self.me}
             for file in self.files(changed)
         ]
-        app = {
+        return {
             "name": "shop",
             "release": release,
             "domains": [DOMAIN],
@@ -305,9 +313,6 @@ class Host:
             "secrets": {},
             **options,
         }
-        slots = self.slots
-        with locked(self.layout, seconds=0):
-            return {**STATES[state](app, slots), **summary(slots), "timings": slots.timings}
 
     def work(self, release: str, changed: dict[str, str] | None = None) -> Work:
         """What there would be to do."""
@@ -854,6 +859,95 @@ class TestCutOff:
             if not killed:
                 break
         assert number > 15
+
+
+class TestPlan:
+    """What release_plan makes of it, which decides the tasks that run."""
+
+    @staticmethod
+    def plan(host: Host, release: str, changed: dict[str, str] | None = None, **options: Any) -> dict[str, Any]:
+        """The plan without what is the same in all of these."""
+        units = [host.layout.unit(slot, kind) for slot in SLOTS for kind in ("service", "socket")]
+        app = {**host.app(release, changed), "source": {"digest": "x", "path": None}, "migrate": False, **options}
+        found = release_plan.plan(app, {}, release, host.slots, host.systemd.show(*units))
+        assert (found.pop("name"), found.pop("release"), found.pop("source")) == ("shop", release, {"digest": "x"})
+        return found
+
+    def test_a_first_release(self, host: Host) -> None:
+        assert self.plan(host, "r1", migrate=True) == {
+            "slot": "blue",
+            "live": None,
+            "live_slot": None,
+            "build": True,
+            "migrate": True,
+            "switch": ["nothing is live yet"],
+            "reload": [],
+            "tidy": [],
+        }
+
+    def test_nothing_to_do(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        assert self.plan(host, "r1", migrate=True) == {
+            "slot": "blue",
+            "live": "r1",
+            "live_slot": "blue",
+            "build": False,
+            "migrate": False,
+            "switch": [],
+            "reload": [],
+            "tidy": [],
+        }
+
+    def test_a_release_that_is_there_is_not_built(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        assert self.plan(host, "r2", migrate=True)["build"] is True
+        found = self.plan(host, host.release("r2"), migrate=True)
+        assert (found["slot"], found["build"], found["migrate"]) == ("green", False, True)
+        assert found["switch"] == ["release r1 is live"]
+
+    def test_a_switch_of_the_same_release_migrates_nothing(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        found = self.plan(host, "r1", {"environment": "A=2\n", "gunicorn.conf.py": "workers = 4"}, migrate=True)
+        assert (found["switch"], found["migrate"], found["build"]) == (["environment differs"], False, False)
+        assert found["reload"] == [], "a switch takes up the settings as well"
+
+    def test_a_reload(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        found = self.plan(host, "r1", {"gunicorn.conf.py": "workers = 4"})
+        assert (found["switch"], found["reload"], found["slot"]) == ([], ["gunicorn.conf.py differs"], "blue")
+
+    def test_an_owner_that_a_bare_host_does_not_have_yet(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.me = {**host.me, "owner": "slipway-nobody"}
+        assert "slipway-nobody" in self.plan(host, "r1")["switch"][0]
+
+    def test_the_diff_shows_release_slot_and_configuration(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(release_plan, "Layout", lambda _: host.layout)
+        host.do("live", host.release("r1"))
+        app = {**host.app("r2", {"environment": "A=2\n"}), "source": {}, "migrate": False}
+        app["files"] = [file for file in app["files"] if not file["path"].startswith("secrets/")]
+        found = {"switch": ["x"], "reload": [], "live": "r1", "live_slot": "blue", "release": "r2", "slot": "green"}
+        shown = release_plan.differences(app, found)
+        assert [(entry["before_header"], entry["before"], entry["after"]) for entry in shown] == [
+            ("shop: release", "release: r1\nslot: blue\n", "release: r2\nslot: green\n"),
+            ("shop: environment", 'A="1"\n', "A=2\n"),
+        ]
+        assert release_plan.differences(app, {**found, "switch": []}) == []
+
+    def test_what_a_host_cannot_tell_is_its_answer(self) -> None:
+        app = {"source": {"git": "file:///nowhere", "version": "v1"}, "python": "system", "build": ""}
+        answer = release_plan.identify(app, "")
+        assert isinstance(answer, Failed)
+        assert "source.git: reading file:///nowhere failed" in str(answer)
+
+    def test_a_version_is_pinned_to_its_commit(self, tmp_path: Path) -> None:
+        for arguments in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message=x"]):
+            git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
+            subprocess.run(git, check=True, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull})
+        app = {"source": {"git": f"file://{tmp_path}", "version": "HEAD"}, "python": "system", "build": ""}
+        identity = release_plan.identify(app, "")
+        assert len(app["source"]["version"]) == 40
+        assert release_plan.identify(app, "") == identity
 
 
 class TestAsk:

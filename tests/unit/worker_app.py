@@ -3,25 +3,29 @@
 import asyncio
 import atexit
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 PLAIN = [(b"content-type", b"text/plain")]
 
 
-def note(line):
+def note(line: str) -> None:
     """Append to the journal of this run; O_APPEND keeps the lines of several workers whole."""
     if journal := os.environ.get("WORKER_JOURNAL"):
         with Path(journal).open("a") as file:
             file.write(f"{os.getpid()} {line}\n")
 
 
-async def app(scope, receive, send):
-    await {"lifespan": lifespan, "http": http, "websocket": websocket}[scope["type"]](
-        scope, receive, send
-    )
+async def app(scope: Message, receive: Receive, send: Send) -> None:
+    await {"lifespan": lifespan, "http": http, "websocket": websocket}[scope["type"]](scope, receive, send)
 
 
-async def lifespan(scope, receive, send):
+async def lifespan(_scope: Message, receive: Receive, send: Send) -> None:
     await receive()
     note("up")
     atexit.register(note, "exit")
@@ -31,7 +35,7 @@ async def lifespan(scope, receive, send):
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def http(scope, receive, send):
+async def http(scope: Message, receive: Receive, send: Send) -> None:
     body, more = b"", scope["path"] != "/unread"
     while more:
         event = await receive()
@@ -46,8 +50,7 @@ async def http(scope, receive, send):
             await asyncio.sleep(float(scope["query_string"]) / 10)
             await send({"type": "http.response.body", "body": b".", "more_body": True})
     elif scope["path"] == "/stuck":
-        while True:
-            await asyncio.sleep(3600)
+        await asyncio.Event().wait()
     elif scope["path"] == "/client":
         body = f"{scope['scheme']} {scope['client']}".encode()
         await send(start)
@@ -61,7 +64,7 @@ async def http(scope, receive, send):
         note("background")
 
 
-async def websocket(scope, receive, send):
+async def websocket(_scope: Message, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.accept"})
     while (event := await receive())["type"] == "websocket.receive":

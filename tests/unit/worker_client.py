@@ -5,22 +5,25 @@ import base64
 import collections
 import os
 import time
+from types import TracebackType
+from typing import Self
 
 
 class Answer:
     """What came back: status, headers (lower case), body."""
 
-    def __init__(self, status, headers, body):
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
 
 
 class Client:
     """A pool of kept connections: last in, first out; closed after `idle` seconds, as nginx does."""
 
-    def __init__(self, path, idle=1.0):
-        self.path, self.idle, self.pool = path, idle, []
+    def __init__(self, path: str, idle: float = 1.0) -> None:
+        self.path, self.idle = path, idle
+        self.pool: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = []
 
-    async def request(self, method="GET", path="/", body=b"", fresh=False):
+    async def request(self, method: str = "GET", path: str = "/", body: bytes = b"", fresh: bool = False) -> Answer:
         """Send one request, over a kept connection if there is one and not `fresh`."""
         self._drop_dead()
         if fresh or not self.pool:
@@ -44,7 +47,7 @@ class Client:
             else:
                 writer.close()
 
-    async def _answer(self, reader):
+    async def _answer(self, reader: asyncio.StreamReader) -> Answer:
         status, headers = await read_head(reader)
         if "content-length" in headers:
             return Answer(status, headers, await reader.readexactly(int(headers["content-length"])))
@@ -55,7 +58,7 @@ class Client:
         await reader.readline()
         return Answer(status, headers, body)
 
-    def _drop_dead(self):
+    def _drop_dead(self) -> None:
         alive = []
         for reader, writer, since in self.pool:
             if reader.at_eof() or time.monotonic() - since > self.idle:
@@ -64,7 +67,7 @@ class Client:
                 alive.append((reader, writer, since))
         self.pool = alive
 
-    async def tidy(self):
+    async def tidy(self) -> None:
         """Close idle connections in time, for as long as this runs."""
         while True:
             self._drop_dead()
@@ -75,7 +78,7 @@ class WebSocket:
     """Enough of RFC 6455 to send a text, and to see the frames and the close code that come."""
 
     @classmethod
-    async def open(cls, path):
+    async def open(cls, path: str) -> Self:
         """Connect and shake hands."""
         self = cls()
         self.reader, self.writer = await asyncio.open_unix_connection(path)
@@ -88,13 +91,13 @@ class WebSocket:
         assert status == 101
         return self
 
-    async def echo(self, text):
+    async def echo(self, text: str) -> str:
         """Send a text, return what is answered; a close frame is answered as `close CODE`."""
         data = text.encode()
         self.writer.write(bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data)
         return await self.receive()
 
-    async def receive(self):
+    async def receive(self) -> str:
         """Return the next text, or `close CODE`."""
         while True:
             opcode, length = await self.reader.readexactly(2)
@@ -108,23 +111,26 @@ class WebSocket:
 class Load:
     """Requests without a pause, half of them over kept connections, half of those POST."""
 
-    def __init__(self, path, clients=12):
+    def __init__(self, path: str, clients: int = 12) -> None:
         self.client, self.clients = Client(path), clients
         self.done, self.closes, self.longest = 0, 0, 0.0
-        self.failed, self.pids = collections.Counter(), set()
+        self.failed: collections.Counter[str] = collections.Counter()
+        self.pids: set[int] = set()
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         self.running = True
         self.tidy = asyncio.create_task(self.client.tidy())
         self.tasks = [asyncio.create_task(self._run(n)) for n in range(self.clients)]
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.running = False
         await asyncio.gather(*self.tasks)
         self.tidy.cancel()
 
-    async def _run(self, number):
+    async def _run(self, number: int) -> None:
         count = 0
         while self.running:
             count += 1
@@ -132,9 +138,7 @@ class Load:
             method, fresh = "POST" if body else "GET", number % 2 == 0
             kind, begun = f"{method} {'fresh' if fresh else 'kept'}", time.monotonic()
             try:
-                answer = await asyncio.wait_for(
-                    self.client.request(method, "/", body, fresh), timeout=30
-                )
+                answer = await asyncio.wait_for(self.client.request(method, "/", body, fresh), timeout=30)
                 if answer.status != 200 or (body and answer.body != body):
                     self.failed[f"{kind} {answer.status}"] += 1
                 elif not body:
@@ -147,11 +151,11 @@ class Load:
             # Now and then a kept connection idles for a while before it is used again.
             await asyncio.sleep(0.2 if count % 100 == number else 0)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.done} requests, {sum(self.failed.values())} failed {dict(self.failed)}"
 
 
-async def read_head(reader):
+async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
     """Return the status and the headers of an answer."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     pairs = (line.split(": ", 1) for line in head[1:] if line)

@@ -25,9 +25,8 @@ import fcntl
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, ClassVar
 
 from gunicorn.arbiter import Arbiter  # type: ignore[import-not-found]
 from uvicorn.server import Server  # type: ignore[import-not-found]
@@ -51,7 +50,7 @@ TICK_SECONDS = 0.05
 BODY = "http.response.body"
 
 # The master imports this module, so all its workers share the file; each takes locks of its own.
-_LEAVING = tempfile.TemporaryFile()  # noqa: SIM115
+_LEAVING = os.memfd_create("slipway-leaving")
 
 
 def _lock(kind: int) -> bool:
@@ -74,7 +73,7 @@ class DrainingServer(Server):  # type: ignore[misc]
         self._closing = False
         self._quick = False
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
+    def handle_exit(self, sig: int, _frame: Any) -> None:
         """SIGTERM drains; SIGQUIT and SIGINT are gunicorn's words for a quick end.
 
         Uvicorn's own would raise the signal again at the end, and so skip atexit handlers.
@@ -135,10 +134,7 @@ class DrainingServer(Server):  # type: ignore[misc]
         self._closing = True
         open_ = set(self.server_state.connections)
         await self._wait(
-            lambda: (
-                bool(self._websockets or open_ & self.server_state.connections)
-                and not self.should_exit
-            )
+            lambda: bool(self._websockets or open_ & self.server_state.connections) and not self.should_exit
         )
 
     async def _stop_accepting(self, sockets: Any) -> None:
@@ -166,9 +162,7 @@ class DrainingServer(Server):  # type: ignore[misc]
         state, http = self.server_state, self.config.http_protocol_class
         if websockets:
             return bool(state.connections or state.tasks)
-        return any(isinstance(c, http) for c in state.connections) or bool(
-            state.tasks - self._websockets
-        )
+        return any(isinstance(c, http) for c in state.connections) or bool(state.tasks - self._websockets)
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
         deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
@@ -183,7 +177,7 @@ class DrainingServer(Server):  # type: ignore[misc]
 class DrainingWorker(UvicornWorker):  # type: ignore[misc]
     """`worker_class = "slipway_worker.DrainingWorker"`; trusts the proxy headers of its socket."""
 
-    CONFIG_KWARGS = {
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "auto",
         "http": "auto",
         "access_log": False,
@@ -197,9 +191,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         server = DrainingServer(self.config)
-        asyncio.get_running_loop().add_signal_handler(
-            signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None
-        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=[listener.sock for listener in self.sockets])
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
