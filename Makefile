@@ -58,9 +58,10 @@ docs: ## write the roles' READMEs anew, from their argument specs
 	@.venv/bin/python scripts/docs
 
 .PHONY: requirements
-requirements: ## pin the controller's packages anew, from requirements.in
+requirements: ## pin all packages anew: controller, uv, the apps' server, the oldest server that is tested
 	@scripts/testbed controller
-	@for name in requirements requirements-uv; do \
-	  UV_SYSTEM_CERTS=1 .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.13 \
-	    --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt || exit; \
+	@for name in requirements roles/python/files/uv roles/app/files/server/requirements tests/unit/worker_oldest; do \
+	  python=3.11; [[ $$name != requirements ]] || python=3.13; \
+	  UV_SYSTEM_CERTS=1 .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	    --python-version $$python --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt || exit; \
 	done

@@ -418,6 +418,13 @@ class TestSwitch:
         assert host.links() == links
         assert host.work("r2").reasons == []
 
+    def test_a_slot_that_still_drains_is_stopped_where_it_is_needed(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"))
+        host.systemd.call("start", "slipway-shop@blue.service")
+        assert host.do("live", host.release("r3"))["slot"] == "blue"
+        assert host.ask()[1] == "r3"
+
     def test_a_changed_environment_goes_by_a_switch_of_the_same_release(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         result = host.do("live", "r1", {"environment": 'A="2"\n'})
@@ -954,9 +961,18 @@ class TestAsk:
     def test_nobody_listens(self, tmp_path: Path) -> None:
         assert module.ask_socket(tmp_path / "nobody", PROBE, "r1") == "no answer: [Errno 2] No such file or directory"
 
-    def test_as_another_user_it_says_so(self, tmp_path: Path, me: dict[str, str]) -> None:
+    def test_as_a_user_it_says_so(self, tmp_path: Path, me: dict[str, str]) -> None:
         problem = module.ask_as(me["owner"], tmp_path / "nobody", PROBE, "r1")
         assert problem == f"as {me['owner']}: no answer: [Errno 2] No such file or directory"
+
+    def test_as_another_user_it_has_that_users_rights(self, tmp_path: Path) -> None:
+        private = tmp_path / "private"
+        private.mkdir(mode=0o700)
+        is_root = os.geteuid() == 0
+        problem = module.ask_as("nobody" if is_root else "root", private / "app.sock", PROBE, "r1")
+        # Who is not root cannot become another user, and does not ask with rights that prove nothing.
+        allowed = "no answer: [Errno 13] Permission denied" if is_root else "the question could not be asked"
+        assert problem.endswith(f": {allowed}")
 
     def test_a_port_on_which_nobody_listens(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
