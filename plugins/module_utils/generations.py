@@ -221,10 +221,11 @@ class Generations:
         return [self.store / str(number) for number in numbers[:count]]
 
 
-def read_all(directory: Path) -> list[File]:
-    """The files of a generation as they lie on the disk."""
+def read_all(directory: Path, names: Iterable[str] | None = None) -> list[File]:
+    """The files of a generation as they lie on the disk; only these where names are given."""
     files = []
-    for name, content in _contents(directory).items():
+    contents = _contents(directory) if names is None else {name: (directory / name).read_bytes() for name in names}
+    for name, content in contents.items():
         found = (directory / name).lstat()
         owner, group = pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name
         files.append(File(name, content, stat.S_IMODE(found.st_mode), owner, group))

@@ -11,7 +11,7 @@ description:
     M(ansible.builtin.template) would cost a round trip and more for each file.
   - With O(store), the set is a directory that changes with one rename. The new generation is validated as a whole
     before it becomes current; if it is refused, what is in force stays as it was, on disk and in memory.
-  - Without O(store), each file is replaced at its own absolute path with one rename.
+  - A file with an absolute path, or any without O(store), is replaced at that path with one rename, after the set.
 author: The Slipway developers (@slipway)
 version_added: 0.1.0
 options:
@@ -20,6 +20,11 @@ options:
       - The directory of the set. Its generations lie in C(generations/), and the link C(current) names the one in
         force; files refer to each other by the path of that link. The generation before is kept.
     type: path
+  service:
+    description:
+      - A service that reads the set, to be told in the same call whether it runs now and at boot; asking for that alone
+        would be another round trip.
+    type: str
   pending:
     description:
       - A file that exists from a change until the set has been applied, so that a run that was cut off in between is
@@ -34,7 +39,7 @@ options:
     suboptions:
       path:
         description:
-          - Where the file lies, relative to the generation with O(store), otherwise absolute. With O(files[].each), a
+          - Where the file lies, relative to the generation of O(store), or absolute. With O(files[].each), a
             key of the element may stand in it in braces, as in C(sites/{name}.conf).
         type: str
         required: true
@@ -64,10 +69,17 @@ options:
         type: str
         default: root
       state:
-        description: Whether the file is wanted. V(absent) is for files outside of a O(store).
+        description: Whether the file is wanted. V(absent) is for absolute paths.
         type: str
         choices: [present, absent]
         default: present
+      target:
+        description: With V(absent), remove only a link, and only one to this.
+        type: str
+      keep:
+        description: Keep what lay at the absolute path before, once, with C(.before-slipway) after its name.
+        type: bool
+        default: false
   validate:
     description:
       - A command that must succeed before the new generation becomes current. C({root}) in it stands for a copy of the
@@ -117,6 +129,10 @@ validated:
   description: Whether the command of O(validate) is on this host; false in check mode before it is installed.
   returned: with O(validate)
   type: bool
+service_runs:
+  description: Whether the service runs, and is enabled to run after a boot.
+  returned: with O(service)
+  type: bool
 generation:
   description: The directory that is current now.
   returned: with O(store), outside of check mode
@@ -140,6 +156,7 @@ from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
     Generations,
     lies_at,
     make_directory,
+    read_all,
     sync_directory,
     write,
 )
@@ -165,12 +182,15 @@ def main() -> None:
                     "owner": {"type": "str", "default": "root"},
                     "group": {"type": "str", "default": "root"},
                     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                    "target": {"type": "str"},
+                    "keep": {"type": "bool", "default": False},
                 },
                 "required_if": [("state", "present", ["content"])],
             },
             "validate": {"type": "str"},
             "apply": {"type": "str"},
             "pending": {"type": "path"},
+            "service": {"type": "str"},
         },
         required_by={"apply": ["pending"]},
         supports_check_mode=True,
@@ -197,18 +217,17 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
     """
     store = options.get("store")
     files = [File.of(entry) for entry in options["files"] if entry["state"] == "present"]
-    absent = [Path(entry["path"]) for entry in options["files"] if entry["state"] == "absent"]
+    inside = [file for file in files if store and not file.path.startswith("/")]
+    outside = [file for file in files if file not in inside]
+    absent = [Path(entry["path"]) for entry in options["files"] if entry["state"] == "absent" and _unwanted(entry)]
     marker = Path(options["pending"]) if options.get("pending") else None
-    if store:
-        generations = Generations(Path(store) / "generations", Path(store) / "current")
-        before = generations.before()
-        changed = generations.differing({file.path: Fingerprint.of(file) for file in files})
-    else:
-        generations = None
-        before = {file.path: _text(Path(file.path)) for file in files if Path(file.path).is_file()}
-        before |= {str(path): _text(path) for path in absent if os.path.lexists(path)}
-        changed = [file.path for file in files if not lies_at(file, Path(file.path))]
-        changed += [str(path) for path in absent if os.path.lexists(path)]
+    generations = Generations(Path(store) / "generations", Path(store) / "current") if store else None
+    before = generations.before() if generations else {}
+    before |= {file.path: _text(Path(file.path)) for file in outside if Path(file.path).is_file()}
+    before |= {str(path): _text(path) for path in absent}
+    staged = generations.differing({file.path: Fingerprint.of(file) for file in inside}) if generations else []
+    written = [file for file in outside if not lies_at(file, Path(file.path))]
+    changed = [*staged, *(file.path for file in written), *map(str, absent)]
 
     after = {file.path: file.content.decode() for file in files}
     result: dict[str, Any] = {
@@ -227,26 +246,30 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
     validate, apply = options.get("validate"), options.get("apply")
     if validate:
         result["validated"] = shutil.which(shlex.split(validate)[0]) is not None
+    if options.get("service"):
+        result["service_runs"] = _runs(options["service"])
     if check:
         return result
 
     if changed:
-        if validate:
-            _validate(validate, files, str(generations.link) if generations else "")
+        if validate and staged:
+            _validate(validate, inside, str(generations.link) if generations else "")
+        elif validate and not store:
+            _validate(validate, files, "")
         if marker:
             make_directory(marker.parent)
             marker.touch()
-        if generations:
-            generations.activate(generations.stage(files))
+        if generations and staged:
+            generations.activate(generations.stage(inside))
             generations.prune(generations.newest(2))
-        else:
-            for file in files:
-                if file.path in changed:
-                    write(file, Path(file.path))
-            for path in absent:
-                if os.path.lexists(path):
-                    path.unlink()
-                    sync_directory(path.parent)
+        kept = {entry["path"] for entry in options["files"] if entry.get("keep")}
+        for path in [Path(file.path) for file in written if file.path in kept]:
+            _keep(path)
+        for path in absent:
+            path.unlink()
+            sync_directory(path.parent)
+        for file in written:
+            write(file, Path(file.path))
     if apply and result["changed"]:
         _run(shlex.split(apply))
         if marker:
@@ -254,6 +277,34 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
     if generations:
         result["generation"] = str(generations.current())
     return result
+
+
+def _runs(service: str) -> bool:
+    """Whether a service is active and enabled."""
+    questions = ("is-active", "is-enabled")
+    try:
+        return all(
+            subprocess.run(["systemctl", "--quiet", question, service], check=False).returncode == 0
+            for question in questions
+        )
+    except FileNotFoundError:
+        return False
+
+
+def _unwanted(entry: dict[str, Any]) -> bool:
+    """Whether what shall be absent is there, and is the link that is meant where one is."""
+    path, target = Path(entry["path"]), entry.get("target")
+    if target:
+        return path.is_symlink() and os.readlink(path) == target
+    return os.path.lexists(path)
+
+
+def _keep(path: Path) -> None:
+    """Keep what was there before the first of our own files, for a later removal."""
+    kept = path.with_name(f"{path.name}.before-slipway")
+    if path.is_file() and not kept.exists():
+        found = next(file for file in read_all(path.parent, [path.name]))
+        write(File(str(kept), found.content, found.mode, found.owner, found.group), kept)
 
 
 def _validate(command: str, files: list[File], link: str) -> None:

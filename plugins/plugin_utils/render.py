@@ -50,7 +50,9 @@ def render_files(
         for item in entry.get("each", [None]):
             scope = dict(extra) if item is None else {**extra, "item": item}
             path, source = (_fill(entry.get(key, ""), item) for key in ("path", "src"))
-            file = {key: entry[key] for key in ("mode", "owner", "group", "state") if key in entry} | {"path": path}
+            file = {
+                key: entry[key] for key in ("mode", "owner", "group", "state", "target", "keep") if key in entry
+            } | {"path": path}
             if "template" in entry:
                 file["content"] = render(action, entry["template"], task_vars, scope)
             elif source:

@@ -277,6 +277,10 @@ BAD: dict[str, tuple[str, list[str]]] = {
         "    websocket_paths: [/ws, {a: b}]\n",
         ['slipway_apps.shop.websocket_paths[1] is {"a": "b"}: a text is needed', "(apps.yml:6)"],
     ),
+    "a list for a text further in": (
+        "slipway_app_overrides: {shop: {source: {path: [source]}}}\n",
+        ['slipway_app_overrides.shop.source.path is ["source"]: a text is needed', "(apps.yml:6)"],
+    ),
     "another choice": (
         "    migrate_on: all\n",
         ["slipway_apps.shop", "migrate_on", "one, each", "all"],

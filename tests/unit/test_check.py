@@ -20,12 +20,12 @@ async def app(scope, receive, send):
 CONFIGURATION = 'wsgi_app = "site_app:app"\nworker_class = "slipway_worker.DrainingWorker"\n'
 
 
-def check(python: Path, directory: Path, app: str, configuration: str = "") -> tuple[int, str]:
+def check(python: Path, directory: Path, app: str, configuration: str = "", seconds: float = 2) -> tuple[int, str]:
     """Run the check on an app and a configuration, and return its status and what it said."""
     (directory / "site_app.py").write_text(app)
     (directory / "gunicorn.conf.py").write_text(CONFIGURATION + configuration)
     done = subprocess.run(
-        [str(python), str(FILES / "slipway_check.py"), str(directory / "gunicorn.conf.py"), "2"],
+        [str(python), str(FILES / "slipway_check.py"), str(directory / "gunicorn.conf.py"), str(seconds)],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(FILES)},
         capture_output=True,
@@ -60,6 +60,18 @@ def test_a_broken_app_is_refused(python: Path, tmp_path: Path, app: str, said: s
     assert status == 1
     assert output.strip().splitlines()[-1].startswith("A reload is refused: ")
     assert said in output
+
+
+def test_an_import_that_hangs_is_refused_and_shown(python: Path, tmp_path: Path) -> None:
+    status, output = check(python, tmp_path, "import time\ntime.sleep(300)\n", seconds=0.1)
+    assert status == 1
+    assert "time.sleep(300)" in output
+    assert output.strip().splitlines()[-1] == "A reload is refused: the check takes longer than 5.2 seconds"
+
+
+def test_a_thread_that_stays_does_not_hold_the_verdict_up(python: Path, tmp_path: Path) -> None:
+    thread = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+    assert check(python, tmp_path, GOOD + thread)[0] == 0
 
 
 @pytest.mark.parametrize(

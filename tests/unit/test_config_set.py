@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import itertools
 import os
+import pwd
 import shutil
 import stat
 from collections.abc import Callable
@@ -289,6 +291,61 @@ class TestInPlace:
         assert (tmp_path / "victim").read_text() == "a"
 
 
+class TestMixed:
+    """A set with files outside of its generations, such as the one that a distribution's own program begins with."""
+
+    def test_files_with_absolute_paths_lie_outside_of_the_generation(self, config: Set, tmp_path: Path) -> None:
+        entry = tmp_path / "etc" / "nginx.conf"
+        files: dict[Any, str | None] = {"sites/shop.conf": "shop", entry: f"include {config.link};"}
+        result = config.converge(files)
+        assert result["changed_files"] == ["sites/shop.conf", str(entry)]
+        assert entry.read_text() == f"include {config.link};"
+        assert [path.name for path in config.link.rglob("*")] == ["sites", "shop.conf"]
+        assert config.converge(files)["changed"] is False
+
+    def test_a_change_outside_makes_no_generation(self, config: Set, tmp_path: Path) -> None:
+        entry = tmp_path / "nginx.conf"
+        config.converge({"a": "x", entry: "1"})
+        result = config.converge({"a": "x", entry: "2"}, validate="/bin/false")
+        assert (result["changed_files"], entry.read_text()) == ([str(entry)], "2")
+        assert config.generations == ["1"]
+
+    def test_a_refusal_leaves_what_is_outside_too(self, config: Set, tmp_path: Path) -> None:
+        entry = tmp_path / "nginx.conf"
+        config.converge({"a": "x", entry: "1"})
+        before = tree(tmp_path)
+        with pytest.raises(Refused):
+            config.converge({"a": "y", entry: "2"}, validate="/bin/false", **config.apply())
+        assert tree(tmp_path) == before
+
+    def run(self, config: Set, **entry: Any) -> dict[str, Any]:
+        return converge({"files": [{**config.entry(entry["path"], entry.get("content")), **entry}]}, check=False)
+
+    def test_only_the_link_that_is_meant_is_removed(self, config: Set, tmp_path: Path) -> None:
+        link = tmp_path / "default"
+        link.symlink_to("/etc/other")
+        wanted = {"path": str(link), "target": "../sites-available/default"}
+        assert self.run(config, **wanted)["changed"] is False
+        link.unlink()
+        link.write_text("a file of the user's own")
+        assert self.run(config, **wanted)["changed"] is False
+        link.unlink()
+        link.symlink_to("../sites-available/default")
+        assert self.run(config, **wanted)["changed_files"] == [str(link)]
+        assert not os.path.lexists(link)
+        assert self.run(config, **wanted)["changed"] is False
+
+    def test_what_was_there_before_is_kept_once(self, config: Set, tmp_path: Path) -> None:
+        path, kept = tmp_path / "nginx.conf", tmp_path / "nginx.conf.before-slipway"
+        path.write_text("the distribution's")
+        path.chmod(0o640)
+        for content in ("one", "two"):
+            self.run(config, path=str(path), content=content, keep=True)
+            assert path.read_text() == content
+            assert kept.read_text() == "the distribution's"
+            assert stat.S_IMODE(kept.stat().st_mode) == 0o640
+
+
 @pytest.mark.parametrize("in_place", [False, True], ids=["generation", "in place"])
 def test_killed_at_any_change_nothing_is_torn_and_the_next_run_finishes(
     config: Set, tmp_path: Path, killed_at: KilledAt, monkeypatch: pytest.MonkeyPatch, in_place: bool
@@ -393,3 +450,33 @@ def test_a_real_run_renders_checks_writes_and_refuses(
     assert (config.link / "shop.conf").read_text() == text
     assert config.generations == ["1"]
     assert config.times_applied == 1
+
+
+def test_files_outside_of_the_store_follow_the_set_and_what_was_there_is_kept(tmp_path: Path) -> None:
+    me = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name, "mode": "0644"}
+    entry, placeholder, other = tmp_path / "nginx.conf", tmp_path / "default", tmp_path / "mine"
+    entry.write_text("as it came")
+    placeholder.symlink_to("/somewhere/default")
+    other.symlink_to("/somewhere/else")
+    target = "/somewhere/default"
+    options = {
+        "store": str(tmp_path / "store"),
+        "files": [
+            {"path": "inner.conf", "content": "inner", "state": "present", **me},
+            {"path": str(placeholder), "state": "absent", "target": target},
+            {"path": str(other), "state": "absent", "target": target},
+            {"path": str(entry), "content": "ours", "state": "present", "keep": True, **me},
+        ],
+    }
+    first = converge(options, check=False)
+    assert first["changed_files"] == ["inner.conf", str(entry), str(placeholder)]
+    assert (tmp_path / "store/current/inner.conf").read_text() == "inner"
+    assert entry.read_text() == "ours"
+    assert not placeholder.is_symlink()
+    assert other.is_symlink()
+    assert (tmp_path / "nginx.conf.before-slipway").read_text() == "as it came"
+    assert not converge(options, check=False)["changed"]
+    entry.write_text("edited")
+    assert converge(options, check=False)["changed_files"] == [str(entry)]
+    assert (tmp_path / "nginx.conf.before-slipway").read_text() == "as it came"
+    assert (tmp_path / "store/current").resolve().name == "1"

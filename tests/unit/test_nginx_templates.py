@@ -70,8 +70,8 @@ def render(*sites: dict[str, Any], release: str = HERE, **variables: Any) -> dic
     nowhere: Any = None  # rendering needs no host
     action = ActionModule(Task(), nowhere, nowhere, loader, templar, nowhere)
     task = loader.load_from_file(str(ROLE / "tasks" / "configure.yml"), trusted_as_template=True)[0]
-    entries = task["slipway.asgi.config_set"]["files"] + scope["__nginx_entry_files"]
-    return {file["path"]: file["content"] for file in render_files(action, templar.template(entries), scope, {})}
+    files = render_files(action, templar.template(task["slipway.asgi.config_set"]["files"]), scope, {})
+    return {file["path"]: file["content"] for file in files if "content" in file}
 
 
 def free_port() -> int:

@@ -6,10 +6,12 @@ Only systemd is stood in for, by a class that starts, stops and signals processe
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
 import http.client
 import itertools
+import json
 import os
 import signal
 import socket
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -30,6 +33,7 @@ from ansible_collections.slipway.asgi.plugins.module_utils import slots as modul
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
 from ansible_collections.slipway.asgi.plugins.module_utils.slots import Front, Probe, Slots, Work, locked, summary
+from ansible_collections.slipway.asgi.plugins.modules import release as release_module
 from ansible_collections.slipway.asgi.plugins.modules import release_plan
 from ansible_collections.slipway.asgi.plugins.modules.release import STATES, _take_over
 
@@ -501,6 +505,56 @@ class TestRefused:
         assert host.layout.live_slot() is None
         assert host.do("live", host.release("r2"))["slot"] == "blue"
 
+    def test_pages_of_the_release_before_never_find_what_was_refused(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"))
+        assert host.layout.previous_slot() == "blue"
+        with pytest.raises(Failed, match="release r3 is refused"):
+            host.do("live", host.release("r3", "crashes"))
+        assert host.layout.previous_slot() is None
+
+
+class TestUnits:
+    """When systemd is told of what."""
+
+    @pytest.fixture
+    def live(self, host: Host) -> Host:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"))
+        host.systemd.calls.clear()
+        return host
+
+    def test_units_that_are_as_wanted_are_left_alone(self, live: Host) -> None:
+        live.do("live", live.release("r3"))
+        assert live.systemd.calls == [
+            "start slipway-shop@blue.socket",
+            "start --no-block slipway-shop@blue.service",
+            "stop --no-block slipway-shop@green.service",
+        ]
+
+    def test_changed_ones_are_verified_and_read_again_before_they_are_used(self, live: Host) -> None:
+        live.do("live", live.release("r3"), {"service": "[Service]\nNice=5\n", "socket": "[Socket]\nBacklog=9\n"})
+        assert live.systemd.calls == [
+            "verify slipway-shop@blue.service slipway-shop@blue.socket slipway-shop-check@blue.service",
+            "daemon-reload",
+            # A socket takes up its unit only when it listens anew.
+            "stop slipway-shop@blue.socket",
+            "start slipway-shop@blue.socket",
+            "start --no-block slipway-shop@blue.service",
+            "stop --no-block slipway-shop@green.service",
+        ]
+
+    def test_a_run_that_was_cut_off_before_systemd_read_them_is_made_up_for(self, live: Host) -> None:
+        changed = {"service": "[Service]\nNice=5\n"}
+        (live.layout.units / "slipway-shop@blue.service").write_text(changed["service"])
+        live.do("live", live.release("r3"), changed)
+        assert live.systemd.calls[0] == "daemon-reload"
+
+    def test_a_socket_that_no_boot_would_start_is_enabled(self, live: Host) -> None:
+        (live.systemd.directory / "slipway-shop@blue.socket" / "enabled").unlink()
+        live.do("live", live.release("r3"))
+        assert live.systemd.calls[:2] == ["enable slipway-shop@blue.socket", "start slipway-shop@blue.socket"]
+
 
 class TestTakenBack:
     def test_a_release_that_fails_behind_the_front(self, host: Host) -> None:
@@ -841,6 +895,17 @@ class TestCutOff:
             host.do("live", "r2")
         assert host.ask()[1] == "r1"
 
+    def test_a_release_whose_deploy_was_cut_off_can_be_gone_back_to(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        host.do("live", host.release("r1"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Slots, "confirm", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                host.do("live", host.release("r2"))
+        host.do("live", host.release("r3"))
+        assert host.do("previous", "ignored")["release"] == "r2"
+
     def test_killed_at_any_change_one_complete_release_is_live_and_the_next_run_finishes(
         self, host: Host, killed_at: Callable[[int, Callable[[], object]], bool], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -957,6 +1022,80 @@ class TestPlan:
         assert release_plan.identify(app, "") == identity
 
 
+class TestModules:
+    """The modules as Ansible runs them, on the host that is a directory."""
+
+    @pytest.fixture(autouse=True)
+    def _here(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        for one in (release_module, release_plan):
+            monkeypatch.setattr(one, "Layout", lambda _: host.layout)
+            monkeypatch.setattr(one, "Systemd", lambda: host.systemd)
+
+    @staticmethod
+    def run(main: Callable[[], None], arguments: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+        capsys.readouterr()
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            main()
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    @staticmethod
+    def app(host: Host, release: str) -> dict[str, Any]:
+        files = [{"path": file.path, "content": file.content.decode()} for file in host.files()]
+        return {"name": "shop", "release": release, "source": {"digest": "x"}, "domains": [DOMAIN], "files": files}
+
+    def test_release(self, host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = {
+            "app": {**self.app(host, host.release("r1")), "ready_path": "/ready"},
+            "secrets": {"token": "canary"},
+            "front": {"user": host.front.user, "port": host.front.port},
+        }
+        check = self.run(release_module.main, {**arguments, "_ansible_check_mode": True}, capsys)
+        assert (check["changed"], check["release"]) == (True, None)
+        assert host.layout.live_slot() is None
+        first = self.run(release_module.main, arguments, capsys)
+        assert (first["changed"], first["release"], first["slot"], first["previous"]) == (True, "r1", "blue", None)
+        assert first["reasons"] == ["nothing is live yet"]
+        assert "canary" not in json.dumps(first)
+        assert (host.layout.configuration / "blue" / "secrets" / "token").read_text() == "canary"
+        arguments["app"] = {**self.app(host, host.release("r2", "crashes")), "ready_path": "/ready"}
+        second = self.run(release_module.main, arguments, capsys)
+        assert second["failed"] is True
+        assert second["msg"].startswith("shop: release r2 is refused and what served still does: ")
+        assert (second["release"], second["slot"]) == ("r1", "blue")
+        assert "probe" in second["timings"]
+
+    def test_release_plan(self, host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+        app = self.app(host, "")
+        found = self.run(release_plan.main, {"apps": [app], "server": "gunicorn"}, capsys)
+        (plan,) = found["plans"]
+        assert found["changed"] is True
+        assert (plan["name"], plan["switch"], plan["build"]) == ("shop", ["nothing is live yet"], True)
+        assert len(plan["release"]) == 12
+        assert found["diff"][0]["after"] == f"release: {plan['release']}\nslot: blue\n"
+        assert self.run(release_plan.main, {"apps": [], "server": ""}, capsys)["changed"] is False
+
+    def test_release_plan_names_all_that_a_host_cannot_have(
+        self, host: Host, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        apps = [
+            {**self.app(host, ""), "python": "3.99"},
+            {**self.app(host, ""), "name": "blog", "source": {"git": "file:///nowhere", "version": "v1"}},
+        ]
+        found = self.run(release_plan.main, {"apps": apps, "server": ""}, capsys)
+        assert found["failed"] is True
+        for part in (
+            "Nothing that serves was changed.",
+            'shop: python is "3.99"',
+            "blog: source.git: reading file:///nowh",
+        ):
+            assert part in found["msg"]
+        # A first run with --check is on a host that has no Python of uv's yet.
+        check = self.run(release_plan.main, {"apps": apps, "server": "", "_ansible_check_mode": True}, capsys)
+        assert [plan["release"] for plan in check["plans"]] == ["unknown", "unknown"]
+        assert check["changed"] is True
+
+
 class TestAsk:
     def test_nobody_listens(self, tmp_path: Path) -> None:
         assert module.ask_socket(tmp_path / "nobody", PROBE, "r1") == "no answer: [Errno 2] No such file or directory"
@@ -973,6 +1112,15 @@ class TestAsk:
         # Who is not root cannot become another user, and does not ask with rights that prove nothing.
         allowed = "no answer: [Errno 13] Permission denied" if is_root else "the question could not be asked"
         assert problem.endswith(f": {allowed}")
+
+    def test_one_that_listens_and_says_nothing(self, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as listener, socket.create_server(("127.0.0.1", 0)) as front:
+            listener.bind(str(tmp_path / "mute"))
+            listener.listen()
+            impatient = dataclasses.replace(PROBE, patience=0.05)
+            assert module.ask_socket(tmp_path / "mute", impatient, "r1") == "no answer: timed out"
+            port = front.getsockname()[1]
+            assert "over HTTPS through the front: no answer: " in module.ask_front(port, impatient, "r1")
 
     def test_a_port_on_which_nobody_listens(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -222,6 +222,27 @@ def test_a_leaving_worker_says_so_and_an_idle_one_is_gone_at_once(serve: Callabl
     run(work())
 
 
+def test_a_body_that_the_app_does_not_read_costs_no_answer(serve: Callable[..., Server]) -> None:
+    server = serve()
+    question = "POST /unread HTTP/1.1\r\nHost: app\r\nContent-Length: {}\r\n\r\n"
+
+    async def work() -> None:
+        # More of them than workers, which accept many at once: they are read only after they are told to go.
+        kept = [await asyncio.open_unix_connection(server.path) for _ in range(4)]
+        await asyncio.sleep(0.5)
+        await server.reload()
+        for number, (reader, writer) in enumerate(kept):
+            # nginx sends no more of a body once it has an answer, and fails if it cannot even send that.
+            small = number % 2 == 0
+            writer.write(question.format(5 if small else 10_000_000).encode() + b"hello" * (1 if small else 20_000))
+            status, headers = await read_head(reader)
+            await reader.readexactly(int(headers["content-length"]))
+            assert (status, headers.get("connection")) == (200, "close" if small else None)
+            writer.close()
+
+    run(work())
+
+
 def test_the_clients_address_comes_from_the_front(serve: Callable[..., Server]) -> None:
     server = serve()
 

@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from typing import Any
 
@@ -75,17 +76,38 @@ async def live_once(worker: Any, app: Any, seconds: float) -> None:
         raise Refused(f"the app's lifespan takes longer than {seconds:g} seconds") from error
 
 
+def give_up(seconds: float) -> None:
+    """Refuse what hangs, an import for one, and show where.
+
+    Args:
+        seconds: how long it took.
+    """
+    traceback.print_stack(sys._current_frames()[threading.main_thread().ident or 0], limit=5)
+    print(f"A reload is refused: the check takes longer than {seconds:g} seconds", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 def main() -> None:
     """Run the check."""
     configuration, seconds = sys.argv[1], float(sys.argv[2])
-    with tempfile.TemporaryDirectory() as directory:
+    whole = 2 * seconds + 5
+    watch = threading.Timer(whole, give_up, [whole])
+    watch.daemon = True
+    watch.start()
+    status = 0
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         # The running workers' own files are not to be touched.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         try:
             worker, app = load(configuration)
             asyncio.run(live_once(worker, app, seconds))
         except Refused as error:
-            sys.exit(f"A reload is refused: {error}")
+            print(f"A reload is refused: {error}", file=sys.stderr)
+            status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The verdict does not wait for threads that the app has left behind.
+    os._exit(status)
 
 
 if __name__ == "__main__":

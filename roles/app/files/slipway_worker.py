@@ -21,6 +21,7 @@ SLIPWAY_RELEASE         sent as X-Slipway-Release with every answer
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
@@ -47,7 +48,6 @@ KEEP_ALIVE_SECONDS = 75  # longer than nginx keeps a connection, so that it is n
 IDLE_SECONDS = 5  # for a client that is not nginx and leaves its connection open
 CANCEL_SECONDS = 5  # gunicorn's graceful_timeout must be longer than drain + cancel
 TICK_SECONDS = 0.05
-BODY = "http.response.body"
 
 # The master imports this module, so all its workers share the file; each takes locks of its own.
 _LEAVING = os.memfd_create("slipway-leaving")
@@ -106,24 +106,27 @@ class DrainingServer(Server):  # type: ignore[misc]
             await self._app(scope, receive, send)
             return
 
-        announced, unread = False, True
+        early: list[Message] = []
+        read = waiting = False
 
         async def listen() -> Message:
-            nonlocal unread
+            nonlocal read, waiting
+            if early:
+                return early.pop()
+            waiting = True
             message = await receive()
-            unread = bool(message.get("more_body"))
+            waiting, read = False, not message.get("more_body")
             return message
 
         async def announce(message: Message) -> None:
-            nonlocal announced
             if self._closing and message["type"] == "http.response.start":
-                kept = [h for h in message.get("headers", ()) if h[0].lower() != b"connection"]
-                message = {**message, "headers": [*kept, (b"connection", b"close")]}
-                announced = True
-            if announced and not message.get("more_body", message["type"] != BODY):
-                # Closed while nginx still writes a body that the app ignores, it is a 502.
-                while unread:
-                    await listen()
+                if not (read or waiting):
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        early.append(await asyncio.wait_for(listen(), TICK_SECONDS))
+                # A connection that is closed while nginx still sends a body is a 502: nginx will close it.
+                if read:
+                    kept = [h for h in message.get("headers", ()) if h[0].lower() != b"connection"]
+                    message = {**message, "headers": [*kept, (b"connection", b"close")]}
             await send(message)
 
         await self._app(scope, listen, announce)
