@@ -1,0 +1,126 @@
+"""What the roles app and host write, rendered by Ansible's own Templar: an app's units, its settings, its users."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.playbook.task import Task
+from ansible.template import Templar
+
+from ansible_collections.slipway.asgi.plugins.action.config_set import ActionModule
+from ansible_collections.slipway.asgi.plugins.plugin_utils.render import render_files
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+APP: dict[str, Any] = {
+    "name": "shop",
+    "domains": ["shop.example.com"],
+    "entrypoint": "shop.main:app",
+    "workers": "auto",
+    "max_requests": 1000,
+    "environment": {"GREETING": 'say "hi" for $5, 100% \\ done', "B": 1},
+    "secrets": {"session_key": ["slipway_apps"], "database_url": ["slipway_apps"]},
+    "migrate": "alembic upgrade head",
+    "ready_path": "/ready",
+    "ready_seconds": 60,
+    "drain_seconds": 30,
+}
+
+
+def render(role: str, files: list[dict[str, Any]] | str, extra: dict[str, Any], **variables: Any) -> dict[str, str]:
+    """The files of a role by their path; a text names the variable of the role that lists them."""
+    loader = DataLoader()
+    loader.set_basedir(str(ROLES / role))
+    scope: dict[str, Any] = {}
+    for part in ("defaults", "vars"):
+        scope |= loader.load_from_file(str(ROLES / role / part / "main.yml"), trusted_as_template=True)
+    scope |= variables
+    templar = Templar(loader, scope)
+    nowhere: Any = None  # rendering needs no host
+    action = ActionModule(Task(), nowhere, nowhere, loader, templar, nowhere)
+    entries = templar.template(scope[files]) if isinstance(files, str) else files
+    return {file["path"]: file["content"] for file in render_files(action, entries, scope, extra)}
+
+
+def slot(**options: Any) -> dict[str, str]:
+    """The configuration of a slot for the app with these options."""
+    return render("app", "__app_files", {"app": {**APP, **options}})
+
+
+def settings(text: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """What gunicorn would read: the file is run, with the slot holding release r1."""
+    monkeypatch.setenv("SLIPWAY_SLOT", "blue")
+    monkeypatch.setattr(os, "readlink", lambda _: "../../releases/r1")
+    path = directory / "gunicorn.conf.py"
+    path.write_text(text)
+    return types.SimpleNamespace(**runpy.run_path(str(path)))
+
+
+def test_every_file_of_a_slot_says_who_manages_it_and_no_jinja_is_left() -> None:
+    for path, text in slot().items():
+        assert "{{" not in text and "{%" not in text, path
+        if not path.endswith(("worker.py", "check.py")):
+            assert text.startswith("#\n# Ansible managed\n#\n"), path
+
+
+def test_the_timeouts_fit_into_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = slot(drain_seconds=45)
+    found = settings(files["gunicorn.conf.py"], tmp_path, monkeypatch)
+    stop = int(re.findall(r"^TimeoutStopSec=(\d+)$", files["service"], re.MULTILINE)[0])
+    cancel = 5  # CANCEL_SECONDS of the worker
+    assert 45 + cancel < found.graceful_timeout < stop
+    assert found.graceful_timeout <= found.timeout / 2
+
+
+def test_settings_of_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = settings(slot()["gunicorn.conf.py"], tmp_path, monkeypatch)
+    assert found.workers >= 2
+    assert found.wsgi_app == "shop.main:app"
+    assert (found.max_requests, found.max_requests_jitter) == (1000, 100)
+    assert os.environ["SLIPWAY_RELEASE"] == "r1"
+    assert os.environ["SLIPWAY_DRAIN_SECONDS"] == "30"
+    assert settings(slot(workers="7")["gunicorn.conf.py"], tmp_path, monkeypatch).workers == 7
+
+
+@pytest.mark.parametrize("unit", ["service", "check.service", "migrate.service"])
+def test_all_units_of_an_app_have_the_same_sandbox_and_secrets(unit: str) -> None:
+    text = slot()[unit]
+    sandbox = (ROLES / "app/templates/sandbox.j2").read_text()
+    for line in re.findall(
+        r"^(?:Protect|Private|Restrict|NoExec|MemoryDeny|SystemCall|Capability)\S*=.*$", sandbox, re.MULTILINE
+    ):
+        assert line in text.splitlines()
+    assert "LoadCredential=database_url:/etc/slipway/shop/%i/secrets/database_url" in text
+    assert "User=slipway-shop" in text
+    assert "StartLimitIntervalSec=0" in text
+
+
+def test_an_app_without_a_migration_has_no_unit_for_one() -> None:
+    assert {"migrate", "migrate.service"} <= set(slot())
+    assert not {"migrate", "migrate.service"} & set(slot(migrate=""))
+
+
+def test_the_environment_is_quoted_for_systemd() -> None:
+    assert slot()["environment"].endswith('B="1"\nGREETING="say \\"hi\\" for \\$5, 100% \\\\ done"\n')
+
+
+def test_each_app_has_a_user_and_the_builds_have_another() -> None:
+    entry = {"path": "x", "template": "sysusers.conf.j2"}
+    text = render("app", [entry], {}, app_apps=[{**APP, "name": "zoo"}, APP])["x"]
+    assert re.findall(r"^u (\S+)", text, re.MULTILINE) == ["slipway-build", "slipway-shop", "slipway-zoo"]
+
+
+def test_the_kernel_and_the_journal() -> None:
+    entries = [
+        {"path": "sysctl", "template": "sysctl.conf.j2"},
+        {"path": "journald", "template": "journald.conf.j2"},
+    ]
+    files = render("host", entries, {}, host_journal_max="300M")
+    assert "net.core.somaxconn = 4096" in files["sysctl"]
+    assert "Storage=persistent\nSystemMaxUse=300M" in files["journald"]
