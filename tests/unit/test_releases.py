@@ -22,8 +22,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.slipway.asgi.plugins.module_utils import releases
-from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, Layout, last_lines, run
+from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, Layout, Systemd, last_lines, run
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import Inputs, build, commit_of, python_path, retire
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import Slots
+from ansible_collections.slipway.asgi.plugins.modules.release import STATES
 from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -329,6 +331,30 @@ class TestBuild:
         assert (tmp_path / "victim").read_text() == "victim"
         assert not (release / "complete").is_symlink()
 
+    def test_the_modules_state_present(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(build, "__defaults__", (bench.uv,))
+        app = {
+            "name": "shop",
+            "release": "r1",
+            "source": {"digest": "x"},
+            "python": "system",
+            "build": "",
+            "server": "",
+        }
+        slots = Slots(bench.layout, Systemd())
+        bench.write(main__py="")
+        archive(bench.source, bench.wheels / "one.tar")
+        with pytest.raises(
+            Failed, match="the release cannot be built, and what served still does: the source has neither"
+        ):
+            STATES["present"]({**app, "archive": str(bench.wheels / "one.tar")}, slots)
+        bench.write(requirements__txt="# --hash=\n")
+        archive(bench.source, bench.wheels / "two.tar")
+        assert STATES["present"]({**app, "archive": str(bench.wheels / "two.tar")}, slots) == {"changed": True}
+        assert bench.layout.is_complete("r1")
+        assert slots.timings["build"] > 0
+        assert STATES["present"](app, slots) == {"changed": False}
+
 
 class TestRetire:
     @pytest.fixture
@@ -337,9 +363,12 @@ class TestRetire:
         layout = Layout("shop", tmp_path)
         for number in range(1, 8):
             path = layout.release(f"r{number}")
-            (path / "src").mkdir(parents=True)
+            path.mkdir(parents=True)
             if number != 6:
                 (path / "complete").touch()
+            # Some of them will be removed before the marker, in whatever order a file system lists them.
+            for name in range(8):
+                (path / str(name)).touch()
             os.utime(path, (number, number))
         for slot, release in {"blue": "r5", "green": "r2"}.items():
             layout.slot(slot).mkdir(parents=True)
@@ -367,7 +396,7 @@ class TestRetire:
             shutil.copytree(whole, layout.home, symlinks=True)
             killed = killed_at(number, lambda: retire(layout, 3))
             for name in os.listdir(layout.releases):
-                assert (layout.release(name) / "src").is_dir() or not layout.is_complete(name)
+                assert len(os.listdir(layout.release(name))) == 9 or not layout.is_complete(name)
             retire(layout, 3)
             assert sorted(os.listdir(layout.releases)) == ["r2", "r5", "r7"]
             if not killed:

@@ -44,6 +44,8 @@ PROBE = Probe("/ready", DOMAIN, 5)
 SERVER = """
 import os, signal, socket, sys
 
+# A test run that is killed leaves nothing behind for long.
+signal.alarm(120)
 slot, path, configuration = sys.argv[1:]
 release = os.path.basename(os.readlink(f"{slot}/release"))
 behaviour, _, count = open(f"{slot}/release/behaviour").read().partition(" ")
@@ -87,8 +89,9 @@ while True:
 # What nginx is to a host: TLS on a port of loopback, and each request on a connection of its own over the live link,
 # which a file names, so that one front does for all tests.
 FRONT = """
-import socket, ssl, sys
+import signal, socket, ssl, sys
 
+signal.alarm(900)
 certificate, told = sys.argv[1:]
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(certificate)
@@ -732,6 +735,7 @@ class TestReload:
         assert host.ask() == (200, "r1", "workers = 4")
         assert (host.systemd.directory / "slipway-shop@blue.service" / "pid").read_text() == pid
         assert host.work("r1", {"gunicorn.conf.py": "workers = 4"}) == Work()
+        assert os.listdir(host.layout.configuration / "generations") == ["2"]
 
     def test_it_leaves_all_else_to_a_switch(self, host: Host) -> None:
         host.do("live", host.release("r1"))

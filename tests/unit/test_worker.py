@@ -94,6 +94,12 @@ class Server:
         await asyncio.to_thread(self.wait, lambda: self.noted("up") >= up + 2, "the successors are up")
         return before
 
+    async def tell(self) -> None:
+        """Send SIGHUP and wait until both workers know that they are to go."""
+        told = self.log.read_text().count("Draining")
+        self.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(self.wait, lambda: self.log.read_text().count("Draining") >= told + 2, "they were told")
+
     def stop(self) -> None:
         """End it, and insist on an orderly end."""
         self.process.terminate()
@@ -213,7 +219,7 @@ def test_a_leaving_worker_says_so_and_an_idle_one_is_gone_at_once(serve: Callabl
         status, headers = await read_head(reader)
         await reader.readexactly(int(headers["content-length"]))
         assert (status, headers.get("connection"), headers["x-slipway-release"]) == (200, None, "r1")
-        await server.reload()
+        await server.tell()
         writer.write(question)
         status, headers = await read_head(reader)
         assert (status, headers["connection"]) == (200, "close")
@@ -227,10 +233,9 @@ def test_a_body_that_the_app_does_not_read_costs_no_answer(serve: Callable[..., 
     question = "POST /unread HTTP/1.1\r\nHost: app\r\nContent-Length: {}\r\n\r\n"
 
     async def work() -> None:
-        # More of them than workers, which accept many at once: they are read only after they are told to go.
         kept = [await asyncio.open_unix_connection(server.path) for _ in range(4)]
         await asyncio.sleep(0.5)
-        await server.reload()
+        await server.tell()
         for number, (reader, writer) in enumerate(kept):
             # nginx sends no more of a body once it has an answer, and fails if it cannot even send that.
             small = number % 2 == 0

@@ -32,7 +32,7 @@ def load(configuration: str) -> tuple[Any, Any]:
     Raises:
         Refused: gunicorn would not start with it.
     """
-    from gunicorn.app.wsgiapp import WSGIApplication  # type: ignore[import-not-found]
+    from gunicorn.app.wsgiapp import WSGIApplication  # type: ignore[import-untyped]
 
     sys.argv = ["gunicorn", "--check-config", "--config", configuration]
     what = "gunicorn.conf.py"

@@ -23,13 +23,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, ClassVar
 
-from gunicorn.arbiter import Arbiter  # type: ignore[import-not-found]
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from uvicorn.server import Server  # type: ignore[import-not-found]
 
 try:
@@ -51,6 +52,7 @@ TICK_SECONDS = 0.05
 
 # The master imports this module, so all its workers share the file; each takes locks of its own.
 _LEAVING = os.memfd_create("slipway-leaving")
+_LOG = logging.getLogger("uvicorn.error")
 
 
 def _lock(kind: int) -> bool:
@@ -63,6 +65,8 @@ def _lock(kind: int) -> bool:
 
 class DrainingServer(Server):  # type: ignore[misc]
     """Uvicorn's server, with a drain before its own shutdown."""
+
+    servers: list[Any]
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -88,6 +92,8 @@ class DrainingServer(Server):  # type: ignore[misc]
             await self._recycle()
         _lock(fcntl.LOCK_SH)
         self._closing = True
+        state = self.server_state
+        _LOG.info("Draining %d connections and %d tasks", len(state.connections), len(state.tasks))
         await self._stop_accepting(sockets)
         self._expire_idle_connections()
         await self._wait(lambda: self._busy(websockets=not recycled) and not self._quick)
