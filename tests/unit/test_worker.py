@@ -175,6 +175,24 @@ def test_websockets_stay_for_the_drain_and_then_close_with_1012(serve: Callable[
     run(work())
 
 
+def test_websockets_outlast_a_reload_that_meets_a_recycling_worker(serve: Callable[..., Server]) -> None:
+    server = serve("--max-requests", "5")
+
+    async def work() -> None:
+        connections = [await WebSocket.open(server.path) for _ in range(4)]
+        for _ in range(20):
+            await Client(server.path).request(fresh=True)
+        await asyncio.sleep(0.5)
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGHUP)
+        closing = [asyncio.create_task(connection.receive()) for connection in connections]
+        await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
+        assert time.monotonic() - started >= DRAIN_SECONDS
+        assert {await close for close in closing} == {"close 1012"}
+
+    run(work())
+
+
 def test_requests_and_background_work_in_flight_are_finished(serve: Callable[..., Server]) -> None:
     server = serve()
 

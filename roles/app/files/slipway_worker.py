@@ -87,9 +87,9 @@ class DrainingServer(Server):  # type: ignore[misc]
 
     async def shutdown(self, sockets: Any = None) -> None:
         """Drain, then let uvicorn close what is left, cancel it, and end the lifespan."""
-        recycled = not self.should_exit
-        if recycled:
+        if not self.should_exit:
             await self._recycle()
+        recycled = not self.should_exit
         _lock(fcntl.LOCK_SH)
         self._closing = True
         state = self.server_state
