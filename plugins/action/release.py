@@ -10,8 +10,13 @@ from typing import Any
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.slipway.asgi.plugins.module_utils.wanted import APP_OPTIONS
 from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
 from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, secrets_of
+
+# The states that write a configuration, and those that write the secrets with it.
+CONFIGURED = {"migrated", "live", "reloaded"}
+WITH_SECRETS = {"migrated", "live"}
 
 
 class ActionModule(ActionBase):
@@ -26,13 +31,14 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         state = arguments.get("state", "live")
-        building = state == "present"
-        files = [] if building else arguments.pop("files", [])
-        arguments.pop("files", None)
-        app = complete(self, arguments["app"], files, variables)
-        if building:
+        files = arguments.pop("files", [])
+        app = {key: value for key, value in arguments["app"].items() if key in APP_OPTIONS and key != "migrate"}
+        if state == "present":
+            app = complete(self, app, [], variables)
             app["archive"] = self._send(app["source"])
-        else:
+        elif state in CONFIGURED:
+            app = complete(self, arguments["app"], files, variables)
+        if state in WITH_SECRETS:
             arguments["secrets"] = secrets_of(self, arguments["app"], variables)
         if arguments.get("server"):
             arguments["server"] = self._loader.get_text_file_contents(self._find_needle("files", arguments["server"]))

@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         }
         found: dict[str, Any] = self._execute_module(
             module_name="slipway.asgi.release_plan",
-            module_args={"apps": apps, "server": server, "secrets": secrets},
+            module_args={"apps": apps, "server": server, "secrets": secrets, "known": arguments.get("known", [])},
             task_vars=variables,
         )
         if found.get("failed"):

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,15 @@ def build(layout: Layout, identity: str, inputs: Inputs, archive: str | None, uv
     make_directory(layout.cache)
     for path in (release, layout.cache):
         shutil.chown(path, BUILD_USER, BUILD_USER)
+    try:
+        _build(layout, release, inputs, archive, uv)
+    except BaseException:
+        # Half a release would be in nobody's way but that of a disk that is full.
+        shutil.rmtree(release, ignore_errors=True)
+        raise
+
+
+def _build(layout: Layout, release: Path, inputs: Inputs, archive: str | None, uv: str) -> None:
     builder = _Builder(layout, release, uv)
     commit = builder.fetch(inputs.source, archive)
     python = python_path(inputs.python)
@@ -290,17 +299,21 @@ def _take_over(release: Path) -> None:
     run(["sync", "--file-system", str(release)])
 
 
-def retire(layout: Layout, keep: int) -> list[str]:
-    """Remove the oldest releases beyond ``keep``, and what was never finished; what a slot holds always stays.
+def retire(layout: Layout, keep: int, held: Collection[str]) -> list[str]:
+    """Remove the oldest releases beyond ``keep``, and what was never finished.
+
+    Args:
+        layout: the app's paths.
+        keep: how many stay.
+        held: the ids of those that stay in any case.
 
     Returns:
         The ids of the removed ones.
     """
-    held = {layout.release_in(slot) for slot in ("blue", "green")}
     found = sorted(layout.releases.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     complete = [path.name for path in found if layout.is_complete(path.name)]
-    spare = max(0, keep - len(held & set(complete)))
-    kept = held | set([name for name in complete if name not in held][:spare])
+    spare = max(0, keep - len(set(held) & set(complete)))
+    kept = {*held, *[name for name in complete if name not in held][:spare]}
     removed = [path for path in found if path.name not in kept]
     for path in removed:
         # Without its marker a release is no release: should this be cut off, the next run finds nothing half-made.

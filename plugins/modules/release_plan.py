@@ -28,6 +28,11 @@ options:
     description: The role's file with the hashed requirements of the server.
     type: str
     required: true
+  known:
+    description: The names of all apps of the host, where O(apps) are not all.
+    type: list
+    elements: str
+    default: []
   secrets:
     description: For each app the SHA-256 of its secrets by name; made from the apps themselves.
     type: dict
@@ -88,16 +93,24 @@ reload:
   returned: always
   type: list
   elements: str
+orphans:
+  description: The names of apps that are live on the host and not among O(apps).
+  returned: always
+  type: list
+  elements: str
 """
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import File
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import commit_of
-from ansible_collections.slipway.asgi.plugins.module_utils.slots import Slots, Work
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import Slots, Work, difference
 from ansible_collections.slipway.asgi.plugins.module_utils.wanted import (
     APP_OPTIONS,
     fingerprints_of,
@@ -116,6 +129,7 @@ def main() -> None:
         argument_spec={
             "apps": {"type": "list", "elements": "dict", "required": True, "options": APP_OPTIONS},
             "server": {"type": "str", "required": True},
+            "known": {"type": "list", "elements": "str", "default": []},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
@@ -139,8 +153,14 @@ def main() -> None:
     module.exit_json(
         changed=any(entry["switch"] or entry["reload"] or entry["tidy"] or entry["build"] for entry in plans),
         plans=plans,
+        orphans=orphans(module.params["known"] or [app["name"] for app in apps]),
         diff=[entry for app, found in zip(apps, plans, strict=True) for entry in differences(app, found)],
     )
+
+
+def orphans(known: Iterable[str], root: Path = Path("/")) -> list[str]:
+    """The apps that are live on this host and of which the caller does not know."""
+    return sorted({link.parent.name for link in (root / "srv/slipway").glob("*/live")} - set(known))
 
 
 def identify(app: dict[str, Any], server: str) -> str | Failed:
@@ -184,18 +204,8 @@ def differences(app: dict[str, Any], found: dict[str, Any]) -> list[dict[str, st
     """The diff of one app: its release and slot, and its configuration without the secrets."""
     if not (found["switch"] or found["reload"]):
         return []
-    header = f"{app['name']}: release"
-    before = f"release: {found['live']}\nslot: {found['live_slot']}\n"
-    after = f"release: {found['release']}\nslot: {found['slot']}\n"
-    entries = [{"before_header": header, "after_header": header, "before": before, "after": after}]
-    layout = Layout(app["name"])
-    texts = Slots(layout, Systemd()).generations(found["live_slot"] or SLOTS[0]).before()
-    for file in app["files"]:
-        old, new = texts.get(file["path"], ""), file["content"]
-        if old != new:
-            name = f"{app['name']}: {file['path']}"
-            entries.append({"before_header": name, "after_header": name, "before": old, "after": new})
-    return entries
+    slots = Slots(Layout(app["name"]), Systemd())
+    return difference(slots, found["release"], found["slot"], [File.of(file) for file in app["files"]])
 
 
 if __name__ == "__main__":

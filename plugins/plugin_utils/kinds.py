@@ -178,6 +178,8 @@ KINDS: dict[str, Kind] = {
     "source.version": git_version,
     "build": line,
     "migrate": line,
+    "after_switch": line,
+    "after_rollback": line,
     "entrypoint": entrypoint,
     "python": python,
     "workers": workers,

@@ -243,7 +243,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
     ),
     "an unknown key like no other": (
         "    zzzz: 4\n",
-        ["slipway_apps.shop.zzzz", "known are: build, ", ", workers", "(apps.yml:6)"],
+        ["slipway_apps.shop.zzzz", "known are: after_rollback, ", ", workers", "(apps.yml:6)"],
     ),
     "an unknown key further in": (
         "slipway_app_overrides: {shop: {source: {pth: source}}}\n",
