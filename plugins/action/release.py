@@ -11,7 +11,7 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
-from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, secrets_of
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, credentials_of, secrets_of
 
 
 class ActionModule(ActionBase):
@@ -32,6 +32,8 @@ class ActionModule(ActionBase):
         app = complete(self, arguments["app"], files, variables)
         if building:
             app["archive"] = self._send(app["source"])
+            names = ("source.key", "source.token", "index.password")
+            arguments["credentials"] = credentials_of(self, arguments["app"], variables, *names)
         else:
             arguments["secrets"] = secrets_of(self, arguments["app"], variables)
         if arguments.get("server"):
