@@ -10,10 +10,11 @@ from typing import Any
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.asgi.plugins.module_utils.wanted import APP_OPTIONS
 from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
-from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, secrets_of
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, credentials_of, secrets_of
 
+# What the states need that take a release from the host itself.
+BY_NAME = {"name", "release", "domains", "ready_path", "ready_seconds"}
 # The states that write a configuration, and those that write the secrets with it.
 CONFIGURED = {"migrated", "live", "reloaded"}
 WITH_SECRETS = {"migrated", "live"}
@@ -32,12 +33,15 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         state = arguments.get("state", "live")
         files = arguments.pop("files", [])
-        app = {key: value for key, value in arguments["app"].items() if key in APP_OPTIONS and key != "migrate"}
         if state == "present":
-            app = complete(self, app, [], variables)
+            app = complete(self, arguments["app"], [], variables)
             app["archive"] = self._send(app["source"])
+            names = ("source.key", "source.token", "index.password")
+            arguments["credentials"] = credentials_of(self, arguments["app"], variables, *names)
         elif state in CONFIGURED:
             app = complete(self, arguments["app"], files, variables)
+        else:
+            app = {key: value for key, value in arguments["app"].items() if key in BY_NAME}
         if state in WITH_SECRETS:
             arguments["secrets"] = secrets_of(self, arguments["app"], variables)
         if arguments.get("server"):

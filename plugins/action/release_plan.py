@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, secrets_of
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, credentials_of, secrets_of
 
 
 class ActionModule(ActionBase):
@@ -32,9 +32,19 @@ class ActionModule(ActionBase):
             }
             for app in arguments["apps"]
         }
+        # And to ask a repository, no more than these.
+        credentials = {
+            app["name"]: credentials_of(self, app, variables, "source.key", "source.token") for app in arguments["apps"]
+        }
         found: dict[str, Any] = self._execute_module(
             module_name="slipway.asgi.release_plan",
-            module_args={"apps": apps, "server": server, "secrets": secrets, "known": arguments.get("known", [])},
+            module_args={
+                "apps": apps,
+                "server": server,
+                "secrets": secrets,
+                "credentials": credentials,
+                "known": arguments.get("known", []),
+            },
             task_vars=variables,
         )
         if found.get("failed"):
@@ -42,7 +52,12 @@ class ActionModule(ActionBase):
         plans: list[dict[str, Any]] = found.pop("plans")
         known = {app["name"]: app for app in arguments["apps"]}
         found["apps"] = {
-            plan["name"]: {**known[plan["name"]], "release": plan["release"], "source": plan["source"], "plan": plan}
+            plan["name"]: {
+                **known[plan["name"]],
+                "release": plan["release"],
+                "source": {**known[plan["name"]]["source"], **plan["source"]},
+                "plan": plan,
+            }
             for plan in plans
         }
         found["build"] = [plan["name"] for plan in plans if plan["build"]]

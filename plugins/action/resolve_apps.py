@@ -11,6 +11,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import Context, Mistakes, load_specs, resolve
+from ansible_collections.slipway.asgi.plugins.plugin_utils.kinds import is_ssh
 from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import read
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -70,7 +71,12 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 "\n  - ".join([f"The variables of {host} have {count}; nothing was changed.", *mistakes])
             )
-        result.update(changed=False, views=views, names=known, python_versions=sorted(set(versions)))
+        packages = {package for app in views["app"] for package in app["packages"]}
+        if any(is_ssh(app["source"].get("git") or "https://") for app in views["app"]):
+            packages.add("openssh-client")
+        result.update(
+            changed=False, views=views, names=known, python_versions=sorted(set(versions)), packages=sorted(packages)
+        )
         return result
 
     def _own_certificates(self, apps: list[dict[str, Any]]) -> list[str]:

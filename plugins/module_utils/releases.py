@@ -11,89 +11,54 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, make_directory, write
+from ansible_collections.slipway.asgi.plugins.module_utils.git import Repository
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, Layout, run
+from ansible_collections.slipway.asgi.plugins.module_utils.sandbox import BUILD_USER, CERTIFICATES, sandboxed
 
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 UV = "/opt/slipway/uv/bin/uv"
 PYTHONS = "/opt/slipway/python"
-BUILD_USER = "slipway-build"
-# What foreign code, such as a build backend or the user's own command, may do while a release is built.
-SANDBOX = (
-    f"User={BUILD_USER}",
-    f"Group={BUILD_USER}",
-    "UMask=0022",
-    "ProtectSystem=strict",
-    "ProtectHome=yes",
-    "ProtectProc=invisible",
-    "ProtectClock=yes",
-    "ProtectHostname=yes",
-    "ProtectKernelLogs=yes",
-    "ProtectKernelModules=yes",
-    "ProtectKernelTunables=yes",
-    "ProtectControlGroups=yes",
-    "PrivateTmp=yes",
-    "PrivateDevices=yes",
-    "PrivateIPC=yes",
-    "NoNewPrivileges=yes",
-    "CapabilityBoundingSet=",
-    "RestrictNamespaces=yes",
-    "RestrictRealtime=yes",
-    "RestrictSUIDSGID=yes",
-    "LockPersonality=yes",
-    "KeyringMode=private",
-    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
-    "SystemCallArchitectures=native",
-    "InaccessiblePaths=-/etc/slipway -/var/lib/slipway -/run/slipway",
-)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """All that makes a release what it is.
+    """All that makes a release what it is, and what it takes to make it.
 
     Attributes:
-        source: ``digest`` of the files of a path, or ``git`` and ``version``.
+        source: ``digest`` of the files of a path, or ``git`` and ``version``, a full commit, with what else a
+            repository needs.
         python: "system" or a version such as "3.13".
         build: the user's own build command, or "".
         server: the text of Slipway's own hashed requirements for the server.
+        extras: the project's extras that are installed.
+        groups: its dependency groups.
+        unlocked: whether a project without a lock may be installed.
+        packages: the distribution's packages that have to be there.
+        index: ``url`` of a package index, and the ``username`` there, or nothing.
     """
 
     source: Mapping[str, Any]
     python: str
     build: str
     server: str
+    extras: Sequence[str] = ()
+    groups: Sequence[str] = ()
+    unlocked: bool = False
+    packages: Sequence[str] = ()
+    index: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def identify(self) -> str:
         """The release's id: twelve hexadecimal digits that are the same for the same input.
 
         Raises:
-            Failed: the host cannot tell, because a git reference or the Python is not there.
+            Failed: the host cannot tell, because the Python is not there.
         """
-        source = self.source.get("digest") or commit_of(self.source["git"], self.source["version"])
-        text = json.dumps([source, python_version(self.python), self.build, self.server])
+        source = self.source.get("digest") or self.source["version"]
+        chosen = [sorted(self.extras), sorted(self.groups), self.unlocked]
+        text = json.dumps([source, python_version(self.python), self.build, self.server, *chosen])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def commit_of(url: str, version: str) -> str:
-    """The commit that a tag, a branch or HEAD of a repository names now; a full commit is one already."""
-    if _COMMIT.fullmatch(version):
-        return version
-    names = [f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}"]
-    wanted = ["HEAD"] if version == "HEAD" else names
-    environment = {
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-        "GIT_SSL_CAINFO": CERTIFICATES,
-    }
-    output = run(["git", "ls-remote", url, *wanted], f"source.git: reading {url}", environment, seconds=60)
-    found = {name: commit for commit, name in (line.split("\t") for line in output.splitlines() if "\t" in line)}
-    for name in wanted:
-        if name in found:
-            return found[name]
-    raise Failed(f'source.version is "{version}": {url} has no tag or branch of this name')
 
 
 def python_path(wanted: str) -> Path:
@@ -118,7 +83,14 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", text)]
 
 
-def build(layout: Layout, identity: str, inputs: Inputs, archive: str | None, uv: str = UV) -> None:
+def build(
+    layout: Layout,
+    identity: str,
+    inputs: Inputs,
+    archive: str | None,
+    credentials: Mapping[str, str] | None = None,
+    uv: str = UV,
+) -> None:
     """Make a release from its inputs; one that is complete already is left alone.
 
     Args:
@@ -126,6 +98,7 @@ def build(layout: Layout, identity: str, inputs: Inputs, archive: str | None, uv
         identity: the release's id.
         inputs: what it is made of.
         archive: the tar file with the source, for a path.
+        credentials: ``source.key``, ``source.token`` and ``index.password``, as far as there are any.
         uv: the program.
 
     Raises:
@@ -133,6 +106,7 @@ def build(layout: Layout, identity: str, inputs: Inputs, archive: str | None, uv
     """
     if layout.is_complete(identity):
         return
+    _insist_on(inputs.packages)
     release = layout.release(identity)
     if release.exists():
         shutil.rmtree(release)
@@ -141,20 +115,22 @@ def build(layout: Layout, identity: str, inputs: Inputs, archive: str | None, uv
     for path in (release, layout.cache):
         shutil.chown(path, BUILD_USER, BUILD_USER)
     try:
-        _build(layout, release, inputs, archive, uv)
+        _build(layout, release, inputs, archive, credentials or {}, uv)
     except BaseException:
         # Half a release would be in nobody's way but that of a disk that is full.
         shutil.rmtree(release, ignore_errors=True)
         raise
 
 
-def _build(layout: Layout, release: Path, inputs: Inputs, archive: str | None, uv: str) -> None:
-    builder = _Builder(layout, release, uv)
-    commit = builder.fetch(inputs.source, archive)
+def _build(
+    layout: Layout, release: Path, inputs: Inputs, archive: str | None, credentials: Mapping[str, str], uv: str
+) -> None:
+    builder = _Builder(layout, release, inputs, credentials, uv)
+    commit = builder.fetch(archive)
     python = python_path(inputs.python)
     builder.install(python)
     if not builder.brings_server():
-        builder.add_server(inputs.server)
+        builder.add_server()
     if inputs.build:
         builder.shell(inputs.build, "build")
     builder.compile()
@@ -163,13 +139,26 @@ def _build(layout: Layout, release: Path, inputs: Inputs, archive: str | None, u
     write(File("complete", json.dumps(facts).encode()), release / "complete")
 
 
+def _insist_on(packages: Sequence[str]) -> None:
+    """Refuse to build where the distribution's packages are not there."""
+    if not packages:
+        return
+    listed = run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"]).splitlines()
+    missing = [name for name in packages if f"installed {name}" not in listed]
+    if missing:
+        names = f"package {missing[0]} is" if len(missing) == 1 else f"packages {', '.join(missing)} are"
+        raise Failed(f"{names} not installed on this host; playbooks/site.yml installs what packages names")
+
+
 class _Builder:
     """The steps of one build, each in the sandbox of the build user."""
 
-    def __init__(self, layout: Layout, release: Path, uv: str) -> None:
+    def __init__(self, layout: Layout, release: Path, inputs: Inputs, credentials: Mapping[str, str], uv: str) -> None:
         self.layout = layout
         self.release = release
         self.source = release / "src"
+        self.inputs = inputs
+        self.credentials = credentials
         self.uv = uv
         self.environment = {
             "HOME": str(layout.cache),
@@ -190,31 +179,30 @@ class _Builder:
             "PATH": f"{release}/.venv/bin:/usr/local/bin:/usr/bin:/bin",
         }
 
-    def sandboxed(self, command: Sequence[str], what: str, directory: Path | None = None) -> str:
+    def sandboxed(
+        self,
+        command: Sequence[str],
+        what: str,
+        directory: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        credentials: Mapping[str, str] | None = None,
+    ) -> str:
         """Run a command as the build user, who can write to this release and the app's cache and to nothing else."""
-        properties = [*SANDBOX, f"ReadWritePaths={self.release} {self.layout.cache}"]
-        return run(
-            [
-                "systemd-run",
-                "--quiet",
-                "--wait",
-                "--pipe",
-                "--collect",
-                f"--unit=slipway-{self.layout.name}-build",
-                f"--working-directory={directory or self.release}",
-                *(f"--property={text}" for text in properties),
-                *(f"--setenv={name}={value}" for name, value in self.environment.items()),
-                "--",
-                *command,
-            ],
+        return sandboxed(
+            f"slipway-{self.layout.name}-build",
+            command,
             what,
+            {**self.environment, **(environment or {})},
+            directory or self.release,
+            [self.release, self.layout.cache],
+            credentials,
         )
 
     def shell(self, command: str, what: str) -> str:
         """Run a line of shell in the source directory."""
         return self.sandboxed(["/bin/sh", "-ec", command], f"{what}: {command}", self.source)
 
-    def fetch(self, source: Mapping[str, Any], archive: str | None) -> str:
+    def fetch(self, archive: str | None) -> str:
         """Bring the source to ``src`` and return the commit, or "" for a path."""
         if archive:
             # Times are those of the unpacking: nginx makes ETags of them, and two releases must not share one.
@@ -224,44 +212,89 @@ class _Builder:
             self.sandboxed(["/bin/sh", "-ec", script, "sh", str(self.release / "source.tar")], "unpacking the source")
             (self.release / "source.tar").unlink()
             return ""
-        commit = commit_of(source["git"], source["version"])
-        script = (
-            "git init --quiet src && cd src && "
-            # Not every server hands out a commit that no reference names; those give everything.
-            '{ git fetch --quiet --depth 1 "$1" "$2" 2>/dev/null || '
-            'git fetch --quiet --tags "$1" "+refs/heads/*:refs/remotes/origin/*"; } && '
-            'git checkout --quiet --detach "$2" && rm -rf .git'
-        )
-        self.sandboxed(["/bin/sh", "-ec", script, "sh", source["git"], commit], f"source.git: fetching {commit}")
+        repository = Repository(self.layout.name, self.inputs.source, self.credentials)
+        commit = repository.commit(self.inputs.source["version"])
+        repository.fetch(commit, self.release)
         return commit
 
     def install(self, python: Path) -> None:
-        """Make the virtual environment from the project's lock, and from nothing else."""
+        """Make the virtual environment from the project's lock, and from nothing else unless that is wanted."""
         requirements = self.source / "requirements.txt"
         if (self.source / "uv.lock").is_file():
-            self.sandboxed(
-                [self.uv, "sync", "--locked", "--no-dev", "--no-editable", f"--python={python}"],
-                "installing from uv.lock",
-                self.source,
-            )
+            self._sync(python, "uv.lock", locked=True)
         elif requirements.is_file():
-            if "--hash=" not in requirements.read_text(errors="replace"):
-                raise Failed(
-                    "requirements.txt has no hashes, so it does not say what will be installed; "
-                    "make it with: uv pip compile --generate-hashes requirements.in -o requirements.txt"
-                )
-            venv = str(self.release / ".venv")
-            self.sandboxed([self.uv, "venv", "--quiet", f"--python={python}", venv], "making the virtual environment")
-            self.sandboxed(
-                [self.uv, "pip", "sync", "--require-hashes", f"--python={venv}/bin/python", str(requirements)],
-                "installing from requirements.txt",
-                self.source,
-            )
-        else:
+            self._install_requirements(python, requirements)
+        elif not (self.source / "pyproject.toml").is_file():
             raise Failed(
                 "the source has neither uv.lock nor requirements.txt, so nothing says what to install; "
                 "make one with: uv lock"
             )
+        elif self.inputs.unlocked:
+            self._sync(python, "pyproject.toml", locked=False)
+        else:
+            raise Failed(
+                "the source has a pyproject.toml and no lock, so nothing says which versions to install; "
+                "make one with: uv lock; or set unlocked: true to install what is newest on the day of the build"
+            )
+
+    def _sync(self, python: Path, name: str, locked: bool) -> None:
+        """Install a project by what ``name`` says; a lock names its indexes itself."""
+        chosen = [f"--extra={extra}" for extra in self.inputs.extras]
+        chosen += [f"--group={group}" for group in self.inputs.groups]
+        if "dev" not in self.inputs.groups:
+            chosen.append("--no-dev")
+        command = [self.uv, "sync", *(["--locked"] if locked else []), *chosen, "--no-editable", f"--python={python}"]
+        self._fetching(command, f"installing from {name}", {} if locked else self._index())
+
+    def _install_requirements(self, python: Path, requirements: Path) -> None:
+        if self.inputs.extras or self.inputs.groups:
+            raise Failed(
+                "extras and groups are chosen from uv.lock, and the source has a requirements.txt in its place; "
+                "make a lock with: uv lock; or leave extras and groups out"
+            )
+        hashed = "--hash=" in requirements.read_text(errors="replace")
+        if not (hashed or self.inputs.unlocked):
+            raise Failed(
+                "requirements.txt has no hashes, so it does not say what will be installed; make it with: "
+                "uv pip compile --generate-hashes requirements.in -o requirements.txt; "
+                "or set unlocked: true to install what is newest on the day of the build"
+            )
+        venv = str(self.release / ".venv")
+        self.sandboxed([self.uv, "venv", "--quiet", f"--python={python}", venv], "making the virtual environment")
+        # What is not locked leaves to uv what its requirements need in turn.
+        command = ["sync", "--require-hashes", str(requirements)] if hashed else ["install", "-r", str(requirements)]
+        self._fetching(
+            [self.uv, "pip", *command, f"--python={venv}/bin/python"],
+            "installing from requirements.txt",
+            self._index(hashed),
+        )
+
+    def _index(self, hashed: bool = False) -> dict[str, str]:
+        """The environment in which uv asks the app's own index first.
+
+        What is pinned by hash may come from any index that has it; of all else, uv takes nothing from the public one
+        that the app's own index has in whatever version.
+        """
+        if not self.inputs.index:
+            return {}
+        strategy = {"UV_INDEX_STRATEGY": "unsafe-best-match"} if hashed else {}
+        return {"UV_INDEX": self.inputs.index["url"], **strategy}
+
+    def _fetching(self, command: Sequence[str], what: str, environment: Mapping[str, str]) -> None:
+        """Run uv in the source directory with the login for the app's own index."""
+        index, password = self.inputs.index, self.credentials.get("index.password")
+        credentials = {}
+        if password:
+            login = f"login {_quoted(index['username'])} password {_quoted(password)}"
+            credentials["netrc"] = f"machine {urlsplit(index['url']).hostname} {login}\n"
+            command = ["/bin/sh", "-c", 'NETRC=$CREDENTIALS_DIRECTORY/netrc exec "$@"', "sh", *command]
+        try:
+            self.sandboxed(command, what, self.source, environment, credentials)
+        except Failed as error:
+            if index and "not found in the package registry" in str(error):
+                advice = f"what {index['url']} does not have, or does not show to index.username, counts as not found"
+                raise Failed(f"{error}\n{advice}") from error
+            raise
 
     def brings_server(self) -> bool:
         """Whether the project locks its own gunicorn with a worker for uvicorn."""
@@ -269,15 +302,15 @@ class _Builder:
         worker = (packages / "uvicorn_worker").is_dir() or (packages / "uvicorn" / "workers.py").is_file()
         return worker and (packages / "gunicorn").is_dir()
 
-    def add_server(self, requirements: str) -> None:
+    def add_server(self) -> None:
         """Install Slipway's own server beside the environment, behind it on sys.path: locked versions always win."""
         listed = self.release / "server.txt"
         # Foreign code has been at work here: what lies at this path by now may be a link to anywhere.
-        write(File("server.txt", requirements.encode()), listed)
+        write(File("server.txt", self.inputs.server.encode()), listed)
         target = self.release / "server"
         command = [self.uv, "pip", "install", "--no-deps", "--require-hashes", f"--target={target}"]
         python = f"--python={self.release}/.venv/bin/python"
-        self.sandboxed([*command, python, f"--requirements={listed}"], "installing the server")
+        self._fetching([*command, python, f"--requirements={listed}"], "installing the server", self._index(True))
         self.sandboxed(
             ["/bin/sh", "-ec", 'echo "$1" > "$2"', "sh", str(target), str(self._packages() / "slipway-server.pth")],
             "adding the server",
@@ -290,6 +323,12 @@ class _Builder:
 
     def _packages(self) -> Path:
         return next((self.release / ".venv").glob("lib/python*/site-packages"))
+
+
+def _quoted(text: str) -> str:
+    """A word of a netrc file, whatever is in it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _take_over(release: Path) -> None:

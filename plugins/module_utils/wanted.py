@@ -23,10 +23,17 @@ APP_OPTIONS: dict[str, Any] = {
             "digest": {"type": "str"},
             "git": {"type": "str"},
             "version": {"type": "str", "default": "HEAD"},
+            "username": {"type": "str"},
+            "host_key": {"type": "str"},
         },
     },
     "archive": {"type": "path"},
     "python": {"type": "str", "default": "system"},
+    "extras": {"type": "list", "elements": "str", "default": []},
+    "groups": {"type": "list", "elements": "str", "default": []},
+    "unlocked": {"type": "bool", "default": False},
+    "index": {"type": "dict", "options": {"url": {"type": "str", "required": True}, "username": {"type": "str"}}},
+    "packages": {"type": "list", "elements": "str", "default": []},
     "build": {"type": "str", "default": ""},
     "files": {
         "type": "list",
@@ -52,7 +59,17 @@ FRONT_OPTIONS: dict[str, Any] = {
 
 def inputs_of(app: Mapping[str, Any], server: str) -> Inputs:
     """What the app's release is made of."""
-    return Inputs(app["source"], app["python"], app["build"], server)
+    return Inputs(
+        app["source"],
+        app["python"],
+        app["build"],
+        server,
+        app["extras"],
+        app["groups"],
+        app["unlocked"],
+        app["packages"],
+        app["index"] or {},
+    )
 
 
 def probe_of(app: Mapping[str, Any]) -> Probe:

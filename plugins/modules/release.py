@@ -50,6 +50,12 @@ options:
             description: A tag, a branch or a full commit.
             type: str
             default: HEAD
+          username:
+            description: The user whose token opens the repository over https.
+            type: str
+          host_key:
+            description: The keys of the ssh server, as lines of known_hosts.
+            type: str
       archive:
         description: A tar file on the host with the files of O(app.source.path); sent where it is not given.
         type: path
@@ -57,6 +63,36 @@ options:
         description: V(system) for the distribution's Python, or a version.
         type: str
         default: system
+      extras:
+        description: The project's extras that are installed.
+        type: list
+        elements: str
+        default: []
+      groups:
+        description: The project's dependency groups that are installed.
+        type: list
+        elements: str
+        default: []
+      unlocked:
+        description: Whether a project without a lock may be installed.
+        type: bool
+        default: false
+      index:
+        description: A package index that is asked before the public one.
+        type: dict
+        suboptions:
+          url:
+            description: Its address.
+            type: str
+            required: true
+          username:
+            description: The user there.
+            type: str
+      packages:
+        description: The distribution's packages without which the release is not built.
+        type: list
+        elements: str
+        default: []
       build:
         description: A command that is run in the source, once the virtual environment is there.
         type: str
@@ -129,6 +165,12 @@ options:
   secrets:
     description:
       - The values of the app's secrets by name, which reach it as systemd credentials; looked up where the app says.
+    type: dict
+    default: {}
+  credentials:
+    description:
+      - The values of C(source.key), C(source.token) and C(index.password) by these names, with O(state=present); looked
+        up where the app says. They reach git and uv alone, and no disk.
     type: dict
     default: {}
   front:
@@ -262,12 +304,14 @@ def main() -> None:
             "state": {"type": "str", "choices": list(STATES), "default": "live"},
             "server": {"type": "str", "default": ""},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "credentials": {"type": "dict", "default": {}, "no_log": True},
             "front": {"type": "dict", "default": {}, "options": FRONT_OPTIONS},
             "data": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    app = {**module.params["app"], **{key: module.params[key] for key in ("secrets", "server", "data")}}
+    given = ("secrets", "credentials", "server", "data")
+    app = {**module.params["app"], **{key: module.params[key] for key in given}}
     slots = Slots(Layout(app["name"]), Systemd(), Front(**module.params["front"]))
     state = STATES[module.params["state"]]
     try:
@@ -284,8 +328,9 @@ def present(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
         return {"changed": False}
     if not check:
         started = time.monotonic()
+        inputs = inputs_of(app, app["server"])
         try:
-            build(slots.layout, app["release"], inputs_of(app, app["server"]), app["archive"])
+            build(slots.layout, app["release"], inputs, app["archive"], app["credentials"])
         except Failed as error:
             raise Failed(f"the release cannot be built, and what served still does: {error}") from error
         slots.timings["build"] = round(time.monotonic() - started, 3)

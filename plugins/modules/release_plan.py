@@ -37,6 +37,10 @@ options:
     description: For each app the SHA-256 of its secrets by name; made from the apps themselves.
     type: dict
     default: {}
+  credentials:
+    description: For each app its C(source.key) or C(source.token), by these names; looked up where the app says.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -102,14 +106,15 @@ orphans:
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File
+from ansible_collections.slipway.asgi.plugins.module_utils.git import Repository
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
-from ansible_collections.slipway.asgi.plugins.module_utils.releases import commit_of
 from ansible_collections.slipway.asgi.plugins.module_utils.slots import Slots, Work, difference
 from ansible_collections.slipway.asgi.plugins.module_utils.wanted import (
     APP_OPTIONS,
@@ -131,15 +136,17 @@ def main() -> None:
             "server": {"type": "str", "required": True},
             "known": {"type": "list", "elements": "str", "default": []},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "credentials": {"type": "dict", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
     )
-    apps, secrets = module.params["apps"], module.params["secrets"]
+    apps, secrets, credentials = (module.params[name] for name in ("apps", "secrets", "credentials"))
     systemd = Systemd()
     layouts = [Layout(app["name"]) for app in apps]
     units = [layout.unit(slot, kind) for layout in layouts for slot in SLOTS for kind in ("service", "socket")]
     with ThreadPoolExecutor(ASKING) as pool:
-        identities = list(pool.map(lambda app: identify(app, module.params["server"]), apps))
+        logins = [credentials.get(app["name"], {}) for app in apps]
+        identities = list(pool.map(partial(identify, module.params["server"]), apps, logins))
     failures = [
         f"{app['name']}: {found}" for app, found in zip(apps, identities, strict=True) if isinstance(found, Failed)
     ]
@@ -163,12 +170,12 @@ def orphans(known: Iterable[str], root: Path = Path("/")) -> list[str]:
     return sorted({link.parent.name for link in (root / "srv/slipway").glob("*/live")} - set(known))
 
 
-def identify(app: dict[str, Any], server: str) -> str | Failed:
+def identify(server: str, app: dict[str, Any], credentials: dict[str, str]) -> str | Failed:
     """The id of the release that an app's inputs make, or why the host cannot tell; pins a git version to a commit."""
     try:
         source = app["source"]
         if source.get("git"):
-            source["version"] = commit_of(source["git"], source["version"])
+            source["version"] = Repository(app["name"], source, credentials).commit(source["version"])
         return inputs_of(app, server).identify()
     except Failed as error:
         return error

@@ -49,14 +49,14 @@ RETURN = r"""
 views:
   description:
     - For each role that takes a list of apps, that list, with the keys that the role's own argument spec names. In
-      place of a secret's value stand the steps that lead to it.
+      place of a secret's value stands a reference, the variable and the keys that lead to it.
   returned: success
   type: dict
   sample:
     nginx:
       - {name: shop, domains: [shop.example.com], websocket_paths: [/ws]}
     app:
-      - {name: shop, domains: [shop.example.com], secrets: {key: [slipway_apps, shop, secrets, key]}}
+      - {name: shop, domains: [shop.example.com], secrets: {key: slipway_apps.shop.secrets.key}}
 names:
   description: The names of all apps of the host, whatever the views hold.
   returned: success
@@ -69,4 +69,10 @@ python_versions:
   type: list
   elements: str
   sample: ["3.13"]
+packages:
+  description: The packages of the distribution that the apps need.
+  returned: success
+  type: list
+  elements: str
+  sample: [ffmpeg, libpq-dev]
 """

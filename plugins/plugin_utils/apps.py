@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.errors import AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.vault import AnsibleVaultError
 
 from ansible_collections.slipway.asgi.plugins.plugin_utils import kinds
 
@@ -19,8 +21,13 @@ Steps = tuple[str | int, ...]
 
 # The list of apps that each role takes, by the role's name.
 VIEWS = {"app": "app_apps", "certificates": "certificates_apps", "nginx": "nginx_sites"}
-# Options whose values are never read into a result.
-SECRET = "secrets"
+# What stands on top of a lower layer takes these away from it, since it is another way to the same thing.
+_REPLACES = {
+    "path": {"git", "version", "key", "token", "username", "host_key"},
+    "git": {"path"},
+    "key": {"token", "username"},
+    "token": {"key", "host_key"},
+}
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str, int, float),
     "int": (int, str),
@@ -93,8 +100,9 @@ def resolve(specs: Mapping[str, Options], variables: Mapping[str, Any], context:
         context: what it takes to template values and to name their origin.
 
     Returns:
-        For each role, the list of apps with the keys that its own spec names. ``secrets`` holds, in place of each
-        value, the steps that lead to it.
+        For each role, the list of apps with the keys that its own spec names. In place of each secret, which is an
+        option with ``no_log``, or each value of one that is a mapping, stands a reference: the variable and the keys
+        that lead to it, joined by dots.
 
     Raises:
         Mistakes: with all that is wrong, not only the first.
@@ -178,13 +186,15 @@ class _App:
         self.layers = [Layer(layer.steps, self._rendered_mappings(layer)) for layer in self.layers]
         merged = self._merge()
         self._unknown(merged, self.options, ())
-        secrets = self._secrets(merged.pop(SECRET, {}))
+        merged = self._with_references(merged, self.options, ())
         values: dict[str, Any] = {}
         for key in [key for key in merged if key in self.options]:
             try:
                 values[key] = _plain(self.context.template(merged[key]))
             except Exception as error:  # whatever a template of the user's raises is the user's to read
-                self._mistake((key,), merged[key], f"it cannot be rendered: {error}")
+                self._mistake(
+                    (key,), merged[key], f"it cannot be rendered: {error}", show=not _holds_secrets(self.options[key])
+                )
         self._check_types(values, self.options, ())
         self._missing(merged, self.options, ())
         # What is wrong already is not looked at again, everything else is: all mistakes come at once.
@@ -192,11 +202,10 @@ class _App:
         self._check_paths({key: value for key, value in values.items() if key not in self.wrong})
         if self.mistakes:
             return None
-        spec = {key: option for key, option in self.options.items() if key != SECRET}
-        result = ArgumentSpecValidator(spec).validate(values)
+        result = ArgumentSpecValidator(self.options).validate(values)
         for message in result.error_messages:
             self.mistakes.append(f"slipway_apps.{self.name}: {message}")
-        return None if self.mistakes else {**result.validated_parameters, SECRET: secrets}
+        return None if self.mistakes else dict(result.validated_parameters)
 
     def _rendered_mappings(self, layer: Layer) -> Mapping[str, Any]:
         """A layer in which no template stands for a whole mapping, so that each can be merged key by key."""
@@ -214,25 +223,50 @@ class _App:
     def _merge(self) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for layer in self.layers:
+            low, high = merged.get("source"), layer.values.get("source")
+            if isinstance(low, Mapping) and isinstance(high, Mapping):
+                replaced = set().union(*(_REPLACES.get(key, set()) for key in high))
+                merged["source"] = {key: value for key, value in low.items() if key not in replaced}
             merged = _merge(merged, layer.values)
         return merged
 
-    def _secrets(self, secrets: Any) -> dict[str, list[str | int]]:
-        """Where each secret's value stands; the value itself is looked at and let go."""
-        if not isinstance(secrets, Mapping):
-            self._mistake((SECRET,), secrets, "a mapping of names and values is needed", show=False)
-            return {}
-        steps = {}
-        for name, value in secrets.items():
-            try:
-                kinds.secret_name(name)
-                kinds.secret_value(self.context.template(value))
-            except ValueError as error:
-                self._mistake((SECRET, name), value, str(error), show=False)
-            except Exception as error:
-                self._mistake((SECRET, name), value, f"it cannot be rendered: {error}", show=False)
-            steps[str(name)] = [*self._layer((SECRET, name)).steps, SECRET, str(name)]
-        return steps
+    def _with_references(self, values: Mapping[str, Any], options: Options, steps: Steps) -> dict[str, Any]:
+        """The same with a reference in place of each secret; its value is looked at and let go."""
+        found = dict(values)
+        for key in [key for key in values if key in options]:
+            option, value, place = options[key], values[key], (*steps, key)
+            if option.get("no_log") and option.get("type") == "dict":
+                if isinstance(value, Mapping):
+                    found[key] = {str(name): self._reference((*place, name), value[name]) for name in value}
+                else:
+                    self._mistake(place, value, "a mapping of names and values is needed", show=False)
+                    found[key] = {}
+            elif option.get("no_log"):
+                found[key] = self._reference(place, value)
+            elif "options" in option and isinstance(value, Mapping):
+                found[key] = self._with_references(value, option["options"], place)
+        return found
+
+    def _reference(self, steps: Steps, value: Any) -> str:
+        name = _path(steps)
+        reference = _path((*self._layer(steps).steps, *steps))
+        try:
+            rendered = self.context.template(value)
+        except (AnsibleUndefinedVariable, AnsibleVaultError) as error:
+            self._mistake(steps, value, f"it cannot be rendered: {error}", show=False)
+            return reference
+        except Exception:  # whose message may quote the value
+            hint = "a text that holds {{ or {% and is no template is marked with !unsafe"
+            self._mistake(steps, value, f"it cannot be rendered; {hint}", show=False)
+            return reference
+        try:
+            if name not in kinds.KINDS:  # one of a mapping of secrets
+                kinds.secret_name(steps[-1])
+            kinds.secret_value(rendered)
+            kinds.KINDS.get(name, kinds.secret_value)(rendered)
+        except ValueError as error:
+            self._mistake(steps, value, str(error), show=False)
+        return reference
 
     def _unknown(self, values: Any, options: Options, steps: Steps) -> None:
         for key in values:
@@ -259,7 +293,9 @@ class _App:
             option = options[key]
             kind = option.get("type", "str")
             if kind in _TYPES and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool")):
-                self._mistake((*steps, key), value, f"{_WANTED.get(kind, kind)} is needed")
+                self._mistake(
+                    (*steps, key), value, f"{_WANTED.get(kind, kind)} is needed", show=not _holds_secrets(option)
+                )
             elif kind == "int" and isinstance(value, str) and not value.isdigit():
                 self._mistake((*steps, key), value, "a whole number is needed")
             elif kind == "list" and option.get("elements") == "str":
@@ -272,10 +308,12 @@ class _App:
     def _check_kinds(self, values: Mapping[str, Any]) -> None:
         for place, kind in kinds.KINDS.items():
             for steps, value in _at_place(values, place):
+                if _is_secret(self.options, steps):
+                    continue
                 try:
                     kind(value)
                 except ValueError as error:
-                    self._mistake(steps, value, str(error))
+                    self._mistake(steps, value, str(error), show=not isinstance(error, kinds.Unshown))
 
     def _check_paths(self, values: dict[str, Any]) -> None:
         """Make paths of the controller absolute, and insist that they are there."""
@@ -317,6 +355,20 @@ class _App:
             if keys and (origin := self.context.origin(keys[0])):
                 return origin
         return ""
+
+
+def _holds_secrets(option: Mapping[str, Any]) -> bool:
+    return bool(option.get("no_log")) or any(map(_holds_secrets, option.get("options", {}).values()))
+
+
+def _is_secret(options: Options, steps: Steps) -> bool:
+    """Whether a secret stands at these steps, or did before a reference took its place."""
+    option: Mapping[str, Any] = {"options": options}
+    for step in steps:
+        option = option.get("options", {}).get(step, {})
+        if option.get("no_log"):
+            return True
+    return False
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,17 @@ Each takes a value and returns nothing, or raises ``ValueError`` with what is al
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from typing import Any
 
 Kind = Callable[[Any], None]
+
+
+class Unshown(ValueError):
+    """A value that is wrong and may hold a secret, so that no message shows it."""
+
 
 # RFC 1035: a label has at most 63 characters, a name at most 253.
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
@@ -115,11 +121,72 @@ def inner_path(value: Any) -> None:
 
 
 def source(value: Any) -> None:
-    """Where an app comes from: one of path and git."""
+    """Where an app comes from: one of path and git, and of git what its address takes."""
     if ("path" in value) == ("git" in value):
         raise ValueError("exactly one of path and git is needed")
-    if "version" in value and "path" in value:
-        raise ValueError("version goes with git; a path is taken as it is")
+    for key in ("version", "key", "token", "username", "host_key"):
+        if key in value and "path" in value:
+            raise ValueError(f"{key} goes with git; a path is taken as it is")
+    if {"key", "token"} <= set(value):
+        raise ValueError("of key and token one is needed: key for an ssh address, token for an https address")
+    for key in ("key", "host_key"):
+        if key in value and not is_ssh(str(value["git"])):
+            raise ValueError(f"{key} goes with an ssh address, user@host:path or ssh://...; https takes a token")
+    if "token" in value and not str(value["git"]).startswith("https://"):
+        raise ValueError("token goes with an https address; ssh takes a key")
+    if "username" in value and "token" not in value:
+        raise ValueError("username goes with token")
+
+
+def is_ssh(address: str) -> bool:
+    """Whether a git address is one of ssh: ssh://... or user@host:path."""
+    return address.startswith("ssh://") or "://" not in address
+
+
+def index(value: Any) -> None:
+    """A package index: its address, and a login or none."""
+    if ("username" in value) != ("password" in value):
+        raise ValueError("username and password go together")
+    if "password" in value and not str(value["url"]).startswith("https://"):
+        raise ValueError("a password is sent over https only")
+
+
+def private_key(value: Any) -> None:
+    """An OpenSSH private key that nobody has to unlock. The message never holds the value."""
+    lines = value.strip().splitlines() if isinstance(value, str) else []
+    if len(lines) < 3 or not re.fullmatch(r"-----BEGIN [A-Z ]*PRIVATE KEY-----", lines[0]):
+        raise ValueError("an OpenSSH private key is needed: all of its file, from -----BEGIN to -----END")
+    if lines[-1] != lines[0].replace("BEGIN", "END"):
+        raise ValueError("the private key has no end: all of its file is needed, line by line")
+    try:
+        content = base64.b64decode("".join(lines[1:-1]), validate=True)
+    except ValueError:
+        content = b""  # an older format, with headers
+    # After this name comes that of the cipher, with its length before it.
+    locked = content.startswith(b"openssh-key-v1\0") and not content.startswith(b"openssh-key-v1\0\0\0\0\4none")
+    if locked or "ENCRYPTED" in lines[0] + lines[1]:
+        raise ValueError("the private key has a passphrase, which nobody could type; take one away with: ssh-keygen -p")
+
+
+def host_key(value: Any) -> None:
+    """The keys of an ssh server, as known_hosts has them."""
+    lines = [line for line in str(value).splitlines() if line.strip()]
+    if not lines or not all(_KNOWN_HOST.fullmatch(line) for line in lines):
+        raise ValueError("lines as in known_hosts are needed, such as ssh-keyscan prints: name, type and key")
+
+
+def git_url(value: Any) -> None:
+    """The address of a repository, without a login."""
+    if _LOGIN.match(str(value)):
+        raise Unshown("the address holds a login, and would be seen; take it out, and set token and username beside it")
+    _git_url(value)
+
+
+def index_url(value: Any) -> None:
+    """The address of a package index, without a login."""
+    if _LOGIN.match(str(value)):
+        raise Unshown("the address holds a login, and would be seen; set username and password beside it")
+    _index_url(value)
 
 
 def certificate(value: Any) -> None:
@@ -161,7 +228,20 @@ def prefix(value: Any) -> None:
 
 size = _pattern(r"[1-9]\d{0,5}[kmg]?", "a size is a number with k, m or g, such as 10m")
 secret_name = _pattern(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "a secret's name is letters, digits and underscores")
-git_url = _pattern(
+secret_line = _pattern(r"[^\s\x00-\x1f](.*[^\s\x00-\x1f])?", "a single line is needed, without blanks around it")
+username = _pattern(r"[!-9;-~]{1,200}", "a user name is letters, digits and signs, without blanks and colons")
+extra = _pattern(
+    r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", "a name is letters, digits and . _ -, such as postgres"
+)
+package = _pattern(
+    r"[a-z0-9][a-z0-9+.-]{1,127}", "a Debian package is lower-case letters, digits and + . -, such as libpq-dev"
+)
+_LOGIN = re.compile(r"https?://[^/]*@", re.IGNORECASE)
+_KNOWN_HOST = re.compile(
+    r"\s*(@(cert-authority|revoked)\s+)?[^\s@#]\S*\s+(sk-)?(ssh|ecdsa)-\S+\s+[A-Za-z0-9+/]{16,}=*(\s.*)?"
+)
+_index_url = _pattern(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s'\"\\$`?#]*)?", "an index is https://..., without a query")
+_git_url = _pattern(
     r"(https?://|ssh://|file:///|[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:)[^\s'\"\\$`]+",
     "a git address is https://..., ssh://... or user@host:path",
 )
@@ -176,6 +256,17 @@ KINDS: dict[str, Kind] = {
     "source": source,
     "source.git": git_url,
     "source.version": git_version,
+    "source.key": private_key,
+    "source.token": secret_line,
+    "source.username": username,
+    "source.host_key": host_key,
+    "extras[]": extra,
+    "groups[]": extra,
+    "packages[]": package,
+    "index": index,
+    "index.url": index_url,
+    "index.username": username,
+    "index.password": secret_line,
     "build": line,
     "migrate": line,
     "after_switch": line,

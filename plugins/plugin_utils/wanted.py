@@ -28,18 +28,37 @@ def complete(
     Returns:
         What the modules take as ``app``.
     """
-    # What the user did not give is None here, and would count as given.
-    source = {key: value for key, value in app["source"].items() if value is not None}
+    source = _known(app["source"], APP_OPTIONS["source"]["options"])
     if source.get("path") and not source.get("digest"):
         source["digest"] = digest_of(Path(source["path"]))
     rendered = render_files(action, files, variables, {"app": app})
-    known = {key: value for key, value in app.items() if key in APP_OPTIONS}
+    known = _known(app, APP_OPTIONS)
+    if "index" in known:
+        known["index"] = _known(known["index"], APP_OPTIONS["index"]["options"])
     return {**known, "source": source, "files": rendered, "migrate": migrates(app, variables)}
+
+
+def _known(values: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a module takes: what the user did not give is None here, and would count as given."""
+    return {key: value for key, value in values.items() if key in options and value is not None}
 
 
 def secrets_of(action: ActionBase, app: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, str]:
     """The values of an app's secrets, of which the role knows only where they stand."""
-    return {name: _secret(action, steps, variables) for name, steps in app.get("secrets", {}).items()}
+    return {name: _value(action, reference, variables) for name, reference in app.get("secrets", {}).items()}
+
+
+def credentials_of(
+    action: ActionBase, app: Mapping[str, Any], variables: Mapping[str, Any], *wanted: str
+) -> dict[str, str]:
+    """The values of those of an app's credentials that it has, such as ``source.key``, by these names."""
+    found = {}
+    for name in wanted:
+        option, _, key = name.partition(".")
+        reference = (app.get(option) or {}).get(key)
+        if reference:
+            found[name] = _value(action, reference, variables)
+    return found
 
 
 def migrates(app: Mapping[str, Any], variables: Mapping[str, Any]) -> bool:
@@ -57,13 +76,15 @@ def _apps(variables: Mapping[str, Any], host: str) -> Any:
     return variables.get("hostvars", {}).get(host, {}).get("slipway_apps", {})
 
 
-def _secret(action: ActionBase, steps: list[Any], variables: Mapping[str, Any]) -> str:
-    value: Any = variables.get(steps[0])
-    for step in steps[1:]:
+def _value(action: ActionBase, reference: str, variables: Mapping[str, Any]) -> str:
+    """What stands where a reference leads: a variable and keys, joined by dots."""
+    variable, *keys = reference.split(".")
+    value: Any = variables.get(variable)
+    for key in keys:
         if isinstance(value, str):
             value = action._templar.template(value)
-        value = value[step]
+        value = value[key]
     rendered = action._templar.template(value)
     if not isinstance(rendered, str):
-        raise AnsibleActionFail(f"{'.'.join(map(str, steps))}: a secret is a text")
+        raise AnsibleActionFail(f"{reference}: a secret is a text")
     return rendered

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import grp
+import http.server
 import itertools
 import json
 import os
@@ -10,8 +12,10 @@ import pwd
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +78,119 @@ def playbook() -> Playbook:
         return results
 
     return run
+
+
+def git(directory: Path, *arguments: str) -> str:
+    # Nothing of the developer's own: no hooks, no signing, no name of the first branch.
+    settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    command = ["git", "-C", str(directory), "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **settings})
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with two commits, a branch, a light tag and an annotated one."""
+    path = tmp_path / "repository"
+    path.mkdir()
+    git(path, "init", "--quiet", "--initial-branch=main")
+    git(path, "commit", "--quiet", "--allow-empty", "--message=one")
+    git(path, "tag", "light")
+    git(path, "tag", "--annotate", "--message=x", "v1.0")
+    git(path, "branch", "feature/cart")
+    (path / "requirements.txt").write_text("# nothing to install, so nothing to hash: --hash=\n")
+    git(path, "add", "--all")
+    git(path, "commit", "--quiet", "--message=two")
+    return path
+
+
+SYSTEMD_RUN = f"""#!{sys.executable} -IS
+import json, os, sys, tempfile
+cut = sys.argv.index("--")
+options, command = [word.partition("=") for word in sys.argv[1:cut]], sys.argv[cut + 1:]
+values = lambda wanted: [value for name, _, value in options if name == wanted]
+with open({{log!r}}, "a") as log:
+    print(json.dumps([command, values("--property"), values("--setenv")]), file=log)
+environment = dict(text.split("=", 1) for text in values("--setenv"))
+loaded = [text.removeprefix("LoadCredential=") for text in values("--property") if text.startswith("LoadCredential=")]
+if loaded:
+    environment["CREDENTIALS_DIRECTORY"] = tempfile.mkdtemp(dir={{memory!r}})
+for text in loaded:
+    name, _, source = text.partition(":")
+    with open(source, "rb") as value, open(environment["CREDENTIALS_DIRECTORY"] + "/" + name, "xb") as file:
+        file.write(value.read())
+os.chdir(values("--working-directory")[0])
+os.execvpe(command[0], command, environment)
+"""
+
+
+@pytest.fixture
+def sandboxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[list[list[str]]]]:
+    """Stands in for systemd-run alone; returns each command that was run, with its properties and environment."""
+    programs, log, memory = (tmp_path / name for name in ("bin", "log", "memory"))
+    programs.mkdir()
+    memory.mkdir()
+    (programs / "systemd-run").write_text(SYSTEMD_RUN.format(log=str(log), memory=str(memory)))
+    (programs / "systemd-run").chmod(0o755)
+    if os.geteuid() != 0:
+        (programs / "chown").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return lambda: [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+class Guarded:
+    """A web server with a directory that it shows to one user alone, and what it was asked.
+
+    With ``elsewhere``, it sends everybody there instead.
+    """
+
+    def __init__(self, directory: Path, user: str, password: str, elsewhere: str = "") -> None:
+        login = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self.seen: list[tuple[str, bool]] = []
+        guarded = self
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def parse_request(self) -> bool:
+                if not super().parse_request():
+                    return False
+                allowed = self.headers.get("Authorization") == f"Basic {login}"
+                guarded.seen.append((self.path, allowed))
+                if elsewhere:
+                    self.send_response(302)
+                    self.send_header("Location", f"{elsewhere}{self.path}")
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return False
+                if not allowed:
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", 'Basic realm="private"')
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                return allowed
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(directory)))
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def guarded() -> Iterator[Callable[[Path, str, str], Guarded]]:
+    """Start such servers, and stop them at the end."""
+    started: list[Guarded] = []
+
+    def start(directory: Path, user: str, password: str, elsewhere: str = "") -> Guarded:
+        started.append(Guarded(directory, user, password, elsewhere))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.server.shutdown()
+        one.server.server_close()
 
 
 # All that changes what a directory holds: between two of them a killed process leaves the same on the disk.

@@ -18,7 +18,7 @@ from ansible_collections.slipway.asgi.plugins.action.release import ActionModule
 from ansible_collections.slipway.asgi.plugins.action.resolve_apps import origin
 from ansible_collections.slipway.asgi.plugins.module_utils.wanted import APP_OPTIONS
 from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import VIEWS, Context, Mistakes, load_specs, resolve
-from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, migrates, secrets_of
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, credentials_of, migrates, secrets_of
 
 SPECS = load_specs(Path(__file__).resolve().parents[2] / "roles")
 # Where it is clearer than the roles' own: a few options that say what they are for.
@@ -32,7 +32,7 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
             "options": {"memory": {"type": "str", "default": "1g"}, "tasks": {"type": "int", "default": 100}},
         },
         "environment": {"type": "dict", "default": {}},
-        "secrets": {"type": "dict", "default": {}},
+        "secrets": {"type": "dict", "default": {}, "no_log": True},
     }
 }
 GOOD = """\
@@ -187,15 +187,15 @@ slipway_app_overrides_host: "{{ {'shop': {'secrets': {'session_key': 'canary-hos
 )
 
 
-def test_secrets_are_steps_to_their_values_and_never_values(resolved: Resolve) -> None:
+def test_secrets_are_references_to_their_values_and_never_values(resolved: Resolve) -> None:
     views = resolved(SECRETS)
     (app,) = views["app"]
     assert "canary" not in json.dumps(views)
     assert app["secrets"] == {
-        "mail": ["slipway_app_defaults", "secrets", "mail"],
-        "database_url": ["slipway_apps", "shop", "secrets", "database_url"],
-        "other": ["slipway_app_overrides_group", "shop", "secrets", "other"],
-        "session_key": ["slipway_app_overrides_host", "shop", "secrets", "session_key"],
+        "mail": "slipway_app_defaults.secrets.mail",
+        "database_url": "slipway_apps.shop.secrets.database_url",
+        "other": "slipway_app_overrides_group.shop.secrets.other",
+        "session_key": "slipway_app_overrides_host.shop.secrets.session_key",
     }
 
 
@@ -204,7 +204,7 @@ def action_with(variables: Mapping[str, Any]) -> ActionModule:
     return ActionModule(Task(), nowhere, nowhere, DataLoader(), Templar(DataLoader(), variables), nowhere)
 
 
-def test_the_steps_lead_to_the_value_of_the_highest_layer(resolved: Resolve, tmp_path: Path) -> None:
+def test_the_references_lead_to_the_value_of_the_highest_layer(resolved: Resolve, tmp_path: Path) -> None:
     (app,) = resolved(SECRETS)["app"]
     variables = load(SECRETS, tmp_path)
     assert secrets_of(action_with(variables), app, variables) == {
@@ -214,6 +214,63 @@ def test_the_steps_lead_to_the_value_of_the_highest_layer(resolved: Resolve, tmp
         "session_key": "canary-host",
     }
     assert "canary" not in json.dumps(complete(action_with(variables), app, [], variables))
+
+
+PRIVATE = """\
+slipway_app_defaults: {index: {url: "https://pypi.example.com/simple", username: deploy, password: "{{ vault }}-low"}}
+slipway_apps:
+  shop:
+    domains: [shop.example.com]
+    source: "{{ shop_source }}"
+    entrypoint: shop.main:app
+slipway_app_overrides_host: {shop: {index: {password: "{{ vault }}-host"}}}
+shop_source: {git: "https://git.example.com/shop.git", token: "{{ vault }}-token"}
+vault: canary
+"""
+
+
+def test_credentials_are_references_to_their_values_and_never_values(resolved: Resolve, tmp_path: Path) -> None:
+    (app,) = resolved(PRIVATE)["app"]
+    assert app["source"]["token"] == "slipway_apps.shop.source.token"
+    assert app["source"]["username"] == "x-access-token"
+    assert app["index"]["password"] == "slipway_app_overrides_host.shop.index.password"
+    variables = load(PRIVATE, tmp_path)
+    action = action_with(variables)
+    names = ["source.key", "source.token", "index.password"]
+    values = {"source.token": "canary-token", "index.password": "canary-host"}
+    assert credentials_of(action, app, variables, *names) == values
+    assert credentials_of(action, app, variables, "source.key") == {}
+    # Not even the references reach the host.
+    wanted = complete(action, app, [], variables)
+    assert "canary" not in json.dumps([app, wanted]) and "slipway_app" not in json.dumps(wanted)
+    assert not ArgumentSpecValidator(APP_OPTIONS).validate(wanted).error_messages
+
+
+@pytest.mark.parametrize(
+    ("layer", "source"),
+    [
+        ("{path: source}", {"path"}),
+        ("{git: 'git@git.example.com:shop.git', key: KEY}", {"git", "key", "version"}),
+        ("'{{ other }}'", {"path"}),
+        ("{version: v2}", {"git", "token", "username", "version"}),
+    ],
+)
+def test_a_layer_with_another_kind_of_source_takes_the_lower_one_away(
+    resolved: Resolve, layer: str, source: set[str]
+) -> None:
+    key = json.dumps("-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----")
+    lower = "{git: 'https://git.example.com/shop.git', version: v1, token: t, username: u}"
+    higher = f"slipway_app_overrides: {{shop: {{source: {layer.replace('KEY', key)}}}}}\n"
+    (app,) = resolved(f"{GOOD.replace('{path: source}', lower)}other: {{path: source}}\n{higher}")["app"]
+    given = {name for name, value in app["source"].items() if value is not None and value != "x-access-token"}
+    assert given == source
+
+
+def test_a_layer_with_git_takes_a_path_away(resolved: Resolve) -> None:
+    (app,) = resolved(GOOD + "slipway_app_overrides: {shop: {source: {git: 'https://git.example.com/shop.git'}}}\n")[
+        "app"
+    ]
+    assert app["source"]["path"] is None
 
 
 def test_git_without_a_version_is_head(resolved: Resolve) -> None:
@@ -326,8 +383,64 @@ BAD: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "a source of both kinds": (
-        "slipway_app_overrides: {shop: {source: {git: 'https://git.example.com/shop.git'}}}\n",
+        "slipway_app_overrides: {shop: {source: {path: source, git: 'https://git.example.com/shop.git'}}}\n",
         ["slipway_app_overrides.shop.source is {", "exactly one of path and git is needed"],
+    ),
+    "a source that is no mapping": (
+        "slipway_app_overrides: {shop: {source: hunter2}}\n",
+        ["slipway_app_overrides.shop.source: a mapping is needed", "(apps.yml:6)"],
+    ),
+    "a key that is none": (
+        "slipway_app_overrides: {shop: {source: {git: 'git@git.example.com:shop.git', key: hunter2}}}\n",
+        ["slipway_app_overrides.shop.source.key: an OpenSSH private key is needed", "(apps.yml:6)"],
+    ),
+    "a token for ssh": (
+        "slipway_app_overrides: {shop: {source: {git: 'git@git.example.com:shop.git', token: hunter2}}}\n",
+        ["slipway_app_overrides.shop.source is {", "token goes with an https address; ssh takes a key"],
+    ),
+    "a token with a path": (
+        "slipway_app_overrides: {shop: {source: {path: source, token: hunter2}}}\n",
+        ["slipway_app_overrides.shop.source is {", "token goes with git; a path is taken as it is"],
+    ),
+    "a misspelt token": (
+        "slipway_app_overrides: {shop: {source: {git: 'git@x:shop.git', tokn: hunter2}}}\n",
+        ["slipway_app_overrides.shop.source.tokn: this key is not known; did you mean token?"],
+    ),
+    "an undefined variable in a token": (
+        "slipway_app_overrides: {shop: {source: {git: 'https://x/shop.git', token: 'hunter2{{ vault }}'}}}\n",
+        ["slipway_app_overrides.shop.source.token: it cannot be rendered", "'vault' is undefined", "(apps.yml:6)"],
+    ),
+    "a template in a token that cannot be read": (
+        "slipway_app_overrides: {shop: {source: {git: 'https://x/shop.git', token: 'hunter2{% hunter2'}}}\n",
+        [
+            "slipway_app_overrides.shop.source.token: it cannot be rendered; a text that holds",
+            "!unsafe",
+            "(apps.yml:6)",
+        ],
+    ),
+    "a login in an address": (
+        "slipway_app_overrides: {shop: {source: {git: 'https://me:hunter2@git.example.com/shop.git'}}}\n",
+        ["slipway_app_overrides.shop.source.git: the address holds a login", "token and username", "(apps.yml:6)"],
+    ),
+    "a login in an index's address": (
+        "    index: {url: 'https://me:hunter2@pypi.example.com/simple'}\n",
+        ["slipway_apps.shop.index.url: the address holds a login", "username and password", "(apps.yml:6)"],
+    ),
+    "a password without a user": (
+        "    index: {url: 'https://pypi.example.com/simple', password: hunter2}\n",
+        ["slipway_apps.shop.index is {", "username and password go together", "(apps.yml:6)"],
+    ),
+    "a password of two lines": (
+        '    index: {url: "https://pypi.example.com/simple", username: me, password: "hunter2\\nx"}\n',
+        ["slipway_apps.shop.index.password: a single line is needed", "(apps.yml:6)"],
+    ),
+    "an index that is no mapping": (
+        "    index: hunter2\n",
+        ["slipway_apps.shop.index: a mapping is needed", "(apps.yml:6)"],
+    ),
+    "a package that is an option of apt": (
+        "    packages: [libpq-dev, --allow-unauthenticated]\n",
+        ['slipway_apps.shop.packages[1] is "--allow-unauthenticated"', "such as libpq-dev", "(apps.yml:6)"],
     ),
     "a certificate that is not there": (
         "    certificate: {fullchain: shop.pem, privkey: apps.yml}\n",
@@ -488,6 +601,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "host_vars/jammy.yml": 'slipway_app_overrides_host: {shop: {python: "3.12"}}\n',
         "host_vars/fedora.yml": "slipway_app_overrides_host: {shop: {workers: 0}}\n",
         "host_vars/typo.yml": "slipway_app_overrides_host:\n  shop:\n    wrkers: 4\n",
+        "host_vars/private.yml": """\
+slipway_app_overrides_host:
+  shop:
+    packages: [libpq-dev, ffmpeg]
+    source: {git: "git@git.example.com:shop.git"}
+""",
         "host_vars/lines.yml": """\
 slipway_app_overrides_host:
   shop:
@@ -507,7 +626,7 @@ slipway_app_overrides_host:
 def results(playbook: Callable[..., Any], base: Path) -> dict[str, dict[str, Any]]:
     """What the real action gave for each host, in one real run."""
     versions = {"good": "Debian 13.1", "jammy": "Ubuntu 22.04", "old": "Ubuntu 22.04", "fedora": "Fedora 43"}
-    versions |= {"typo": "Debian 12.11", "lines": "Debian 12.11"}
+    versions |= {"typo": "Debian 12.11", "lines": "Debian 12.11", "private": "Debian 13.1"}
     hosts = {host: dict(zip(["name", "version"], text.split(), strict=True)) for host, text in versions.items()}
     facts = {"distribution": "{{ name }}", "distribution_version": "{{ version | string }}", "cacheable": True}
     tasks: list[dict[str, Any]] = [{"ansible.builtin.set_fact": facts}, {"slipway.asgi.resolve_apps": {}}]
@@ -520,13 +639,18 @@ def test_the_action_gives_each_role_its_view(results: dict[str, Any], base: Path
     assert set(good["views"]) == set(VIEWS)
     (app,) = good["views"]["app"]
     assert app["source"]["path"] == str(base / "source")
-    assert app["secrets"] == {"key": ["slipway_apps", "shop", "secrets", "key"]}
+    assert app["secrets"] == {"key": "slipway_apps.shop.secrets.key"}
     assert "canary" not in json.dumps(results)
 
 
 def test_the_action_names_the_versions_of_python_that_uv_has_to_install(results: dict[str, Any]) -> None:
     assert results["good"]["python_versions"] == []
     assert results["jammy"]["python_versions"] == ["3.12"]
+
+
+def test_the_action_names_the_packages_that_the_apps_need(results: dict[str, Any]) -> None:
+    assert results["good"]["packages"] == []
+    assert results["private"]["packages"] == ["ffmpeg", "libpq-dev", "openssh-client"]
 
 
 def test_the_action_refuses_a_python_that_is_too_old(results: dict[str, Any]) -> None:

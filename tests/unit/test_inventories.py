@@ -158,7 +158,7 @@ def test_the_host_wins_over_its_group_and_the_command_line_over_both(tmp_path: P
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_steps_to_a_secret_lead_to_the_vault(
+def test_the_reference_to_a_secret_leads_to_the_vault(
     inventories: dict[str, Inventory], resolved: dict[str, Any], name: str
 ) -> None:
     inventory = inventories[name]
@@ -166,9 +166,9 @@ def test_the_steps_to_a_secret_lead_to_the_vault(
     followed = set()
     for host, variables in json.loads(done.stdout)["_meta"]["hostvars"].items():
         for app in resolved[host].values():
-            for secret, steps in app["secrets"].items():
+            for secret, reference in app["secrets"].items():
                 value: Any = variables
-                for step in steps:
+                for step in reference.split("."):
                     value = value[step]
                 variable = f"vault_{app['name']}_{secret}"
                 assert value == f"{{{{ {variable} }}}}"

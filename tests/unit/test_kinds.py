@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
@@ -10,6 +11,16 @@ import pytest
 from ansible_collections.slipway.asgi.plugins.plugin_utils import kinds
 
 LABEL = "a" * 63
+
+
+def private_key(content: bytes, kind: str = "OPENSSH ", first: str = "") -> str:
+    """A file as ssh-keygen writes it, around something that is no key."""
+    lines = [f"-----BEGIN {kind}PRIVATE KEY-----", *first.splitlines(), base64.b64encode(content).decode()]
+    return "\n".join([*lines, f"-----END {kind}PRIVATE KEY-----", ""])
+
+
+OPENSSH = b"openssh-key-v1\0\0\0\0"
+HOST_KEY = "git.example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIabcdefgh"
 
 VALID: dict[str, list[Any]] = {
     "app_name": ["a", "shop", "shop-2", "a" + "b" * 22, "builder", "check-in"],
@@ -23,7 +34,36 @@ VALID: dict[str, list[Any]] = {
         ".".join([LABEL, LABEL, LABEL, "a" * 61]),
     ],
     "first_is_plain": [["shop.example.com"], ["shop.example.com", "*.example.com"]],
-    "source": [{"path": "../shop"}, {"git": "https://git.example.com/shop.git"}, {"git": "x", "version": "v1"}],
+    "source": [
+        {"path": "../shop"},
+        {"git": "https://git.example.com/shop.git"},
+        {"git": "x", "version": "v1"},
+        {"git": "git@git.example.com:shop.git", "version": "v1", "key": "k", "host_key": "h"},
+        {"git": "ssh://git@git.example.com/shop.git", "key": "k"},
+        {"git": "https://git.example.com/shop.git", "token": "t"},
+        {"git": "https://git.example.com/shop.git", "token": "t", "username": "u"},
+    ],
+    "private_key": [
+        private_key(OPENSSH + b"\4none"),
+        private_key(OPENSSH + b"\4none").strip(),
+        private_key(b"x", "RSA "),
+        private_key(b"x", ""),
+    ],
+    "secret_line": ["x", "a b", 'a#b"c\\d', "ключ"],
+    "username": ["deploy", "x-access-token", "__token__", "me@example.com", 7],
+    "host_key": [
+        HOST_KEY,
+        f"{HOST_KEY}\n[git.example.com]:2222 ecdsa-sha2-nistp256 {'A' * 24}== a word\n",
+        f"@cert-authority *.example.com ssh-rsa {'A' * 24}",
+    ],
+    "extra": ["postgres", "a", "a-b_c.d", "2"],
+    "package": ["libpq-dev", "g++", "libstdc++6", "python3.13-dev", "7z"],
+    "index": [
+        {"url": "https://pypi.example.com/simple"},
+        {"url": "http://pypi.example.com/simple"},
+        {"url": "https://pypi.example.com/simple", "username": "u", "password": "p"},
+    ],
+    "index_url": ["https://pypi.example.com/simple/", "http://10.0.0.1:3141/root/+simple/", "https://x"],
     "git_url": [
         "https://git.example.com/shop.git",
         "ssh://git@git.example.com:2222/shop.git",
@@ -94,7 +134,14 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     "source": [
         ({}, "exactly one of path and git"),
         ({"path": "a", "git": "b"}, "exactly one of path and git"),
-        ({"path": "a", "version": "v1"}, "version goes with git"),
+        *(({"path": "a", key: "x"}, f"{key} goes with git") for key in ("version", "key", "token", "username")),
+        ({"git": "git@x:shop.git", "key": "k", "token": "t"}, "of key and token one is needed"),
+        *(({"git": "https://x/shop.git", key: "x"}, f"{key} goes with an ssh address") for key in ("key", "host_key")),
+        *(
+            ({"git": url, "token": "t"}, "token goes with an https address")
+            for url in ("http://x/shop.git", "git@x:shop.git", "ssh://git@x/shop.git", "file:///srv/shop.git")
+        ),
+        ({"git": "https://x/shop.git", "username": "u"}, "username goes with token"),
     ],
     "git_url": [
         (value, "https://..., ssh://... or user@host:path")
@@ -200,6 +247,38 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     ],
     "size": [
         (value, "a number with k, m or g") for value in ("", "0", "10 m", "10M", "10mb", "1.5g", "-1", "m", "1\u0663m")
+    ],
+    "private_key": [
+        *(
+            (value, "an OpenSSH private key is needed: all of its file")
+            for value in ("", "hunter2", 5, None, "~/.ssh/id_ed25519", HOST_KEY, "-----BEGIN CERTIFICATE-----\nx\ny")
+        ),
+        (private_key(b"hunter2").rpartition("-----END")[0] + "x", "has no end"),
+        (private_key(OPENSSH + b"\12aes256-ctrhunter2"), "has a passphrase, which nobody could type"),
+        (private_key(b"hunter2", "ENCRYPTED "), "has a passphrase"),
+        (private_key(b"hunter2", "RSA ", "Proc-Type: 4,ENCRYPTED"), "has a passphrase"),
+    ],
+    "secret_line": [(value, "a single line is needed") for value in ("", " x", "x ", "hunter2\n", "hunter2\nx")],
+    "username": [(value, "without blanks and colons") for value in ("", "a b", "a:b", "a\n", "ü")],
+    "host_key": [
+        (value, "lines as in known_hosts are needed")
+        for value in ("", "SHA256:abc", HOST_KEY.partition(" ")[2], f"{HOST_KEY}\nx", f"# {HOST_KEY}")
+    ],
+    "extra": [
+        (value, "letters, digits and . _ -, such as postgres")
+        for value in ("", "-a", "a-", "a b", "a[b]", "--all-extras")
+    ],
+    "package": [
+        (value, "a Debian package is") for value in ("", "-y", "Libpq", "a b", "a=1", "a:i386", "./a.deb", "ä")
+    ],
+    "index": [
+        ({"url": "https://x", "username": "u"}, "username and password go together"),
+        ({"url": "https://x", "password": "hunter2"}, "username and password go together"),
+        ({"url": "http://x", "username": "u", "password": "hunter2"}, "over https only"),
+    ],
+    "index_url": [
+        *((value, "an index is https://...") for value in ("", "pypi.example.com", "file:///srv", "https://x/?a=b")),
+        ("https://u:hunter2@pypi.example.com/simple", "set username and password beside it"),
     ],
     "certificate": [
         (value, "both fullchain and privkey are needed") for value in ({}, {"fullchain": "a"}, {"privkey": "a"})

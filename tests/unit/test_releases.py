@@ -12,81 +12,24 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import git
 
 from ansible_collections.slipway.asgi.plugins.module_utils import releases
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, Layout, Systemd, last_lines, run
-from ansible_collections.slipway.asgi.plugins.module_utils.releases import Inputs, build, commit_of, python_path, retire
+from ansible_collections.slipway.asgi.plugins.module_utils.releases import Inputs, build, python_path, retire
 from ansible_collections.slipway.asgi.plugins.module_utils.slots import Slots
 from ansible_collections.slipway.asgi.plugins.modules.release import STATES
 from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
 
 ROOT = Path(__file__).resolve().parents[2]
-SYSTEMD_RUN = f"""#!{sys.executable} -IS
-import json, os, sys
-cut = sys.argv.index("--")
-options, command = [word.partition("=") for word in sys.argv[1:cut]], sys.argv[cut + 1:]
-values = lambda wanted: [value for name, _, value in options if name == wanted]
-with open({{log!r}}, "a") as log:
-    print(json.dumps([command, values("--property")]), file=log)
-os.chdir(values("--working-directory")[0])
-os.execvpe(command[0], command, dict(text.split("=", 1) for text in values("--setenv")))
-"""
-
-
-def git(directory: Path, *arguments: str) -> str:
-    # Nothing of the developer's own: no hooks, no signing, no name of the first branch.
-    settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    command = ["git", "-C", str(directory), "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **settings})
-    return done.stdout.strip()
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A repository with two commits, a branch, a light tag and an annotated one."""
-    path = tmp_path / "repository"
-    path.mkdir()
-    git(path, "init", "--quiet", "--initial-branch=main")
-    git(path, "commit", "--quiet", "--allow-empty", "--message=one")
-    git(path, "tag", "light")
-    git(path, "tag", "--annotate", "--message=x", "v1.0")
-    git(path, "branch", "feature/cart")
-    (path / "requirements.txt").write_text("# nothing to install, so nothing to hash: --hash=\n")
-    git(path, "add", "--all")
-    git(path, "commit", "--quiet", "--message=two")
-    return path
-
-
-class TestCommit:
-    @pytest.mark.parametrize(
-        ("version", "commit"),
-        [("v1.0", "main~1"), ("light", "main~1"), ("feature/cart", "main~1"), ("main", "main"), ("HEAD", "main")],
-    )
-    def test_of_a_tag_a_branch_and_head(self, repository: Path, version: str, commit: str) -> None:
-        assert commit_of(f"file://{repository}", version) == git(repository, "rev-parse", commit)
-
-    def test_a_tag_goes_before_a_branch_of_its_name(self, repository: Path) -> None:
-        git(repository, "branch", "v1.0", "main")
-        assert commit_of(f"file://{repository}", "v1.0") == git(repository, "rev-parse", "main~1")
-
-    def test_a_full_commit_is_one_without_asking(self) -> None:
-        assert commit_of("file:///nowhere", "a" * 40) == "a" * 40
-
-    def test_a_version_that_is_not_there(self, repository: Path) -> None:
-        with pytest.raises(Failed, match=r'source\.version is "v9": file:///.* has no tag or branch of this name'):
-            commit_of(f"file://{repository}", "v9")
-
-    def test_a_repository_that_cannot_be_read(self, tmp_path: Path) -> None:
-        with pytest.raises(Failed, match=r"source\.git: reading file:///.* failed with status 128:\n(?s:.*)nowhere"):
-            commit_of(f"file://{tmp_path}/nowhere", "v1")
 
 
 class TestIdentity:
@@ -105,16 +48,21 @@ class TestIdentity:
             Inputs({"digest": "d"}, "3.13", "make", "gunicorn"),
             Inputs({"digest": "d"}, "system", "", "gunicorn"),
             Inputs({"digest": "d"}, "system", "make", "uvicorn"),
+            replace(self.INPUTS, extras=["a"]),
+            replace(self.INPUTS, extras=["a", "b"]),
+            replace(self.INPUTS, groups=["a"]),
+            replace(self.INPUTS, unlocked=True),
         ]
         assert len({one.identify() for one in inputs}) == len(inputs)
 
-    def test_of_git_is_that_of_the_commit(self, repository: Path) -> None:
-        def identify(version: str) -> str:
-            return Inputs({"git": f"file://{repository}", "version": version}, "system", "", "").identify()
+    def test_of_git_is_that_of_the_commit(self) -> None:
+        commits = [Inputs({"git": "x", "version": character * 40}, "system", "", "").identify() for character in "aab"]
+        assert commits[0] == commits[1] != commits[2]
 
-        assert (
-            identify("v1.0") == identify("light") == identify(git(repository, "rev-parse", "light")) != identify("main")
-        )
+    def test_does_not_depend_on_order_nor_on_where_packages_come_from(self) -> None:
+        inputs = replace(self.INPUTS, extras=["a", "b"], groups=["c", "d"])
+        other = replace(inputs, extras=["b", "a"], groups=["d", "c"], index={"url": "x"}, packages=["ffmpeg"])
+        assert other.identify() == inputs.identify()
 
 
 class TestPython:
@@ -154,15 +102,28 @@ def wheel(directory: Path, name: str, **modules: str) -> str:
     return f"{name} @ file://{path} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
+def index_of(directory: Path, name: str, *packages: str) -> Path:
+    """A package index of wheels that were made there, as files for a web server."""
+    for package in packages:
+        path = next(directory.glob(f"{package}-*.whl"))
+        (directory / name / package).mkdir(parents=True)
+        shutil.copy(path, directory / name / package)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        link = f'<a href="{path.name}#sha256={digest}">{path.name}</a>'
+        (directory / name / package / "index.html").write_text(f"<!DOCTYPE html>{link}")
+    (directory / name).mkdir(exist_ok=True)
+    return directory / name
+
+
 class Bench:
     """Where releases are built: a host's directories, a source, and what the stand-in for systemd-run has noted."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, commands: Callable[[], list[list[list[str]]]]) -> None:
+        self.commands = commands
         self.layout = Layout("shop", directory / "root")
         self.source = directory / "source"
         self.source.mkdir()
         self.wheels = directory
-        self.log = directory / "log"
         own = ROOT / ".cache" / "uv" / "bin" / "uv"
         self.uv = str(own) if own.exists() else str(shutil.which("uv"))
         self.server = wheel(directory, "server_set", gunicorn="", shared="whose = 'server'\n")
@@ -173,18 +134,20 @@ class Bench:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
 
-    def build(self, identity: str = "r1", command: str = "", source: dict[str, Any] | None = None) -> Path:
+    def build(
+        self,
+        identity: str = "r1",
+        command: str = "",
+        source: dict[str, Any] | None = None,
+        credentials: dict[str, str] | None = None,
+        **options: Any,
+    ) -> Path:
         """Build a release of the source, which is sent as a path is."""
         sent = self.wheels / "sent.tar"
         archive(self.source, sent)
-        inputs = Inputs(source or {"digest": "x"}, "system", command, self.server)
-        build(self.layout, identity, inputs, None if source else str(sent), self.uv)
+        inputs = Inputs(source or {"digest": "x"}, "system", command, self.server, **options)
+        build(self.layout, identity, inputs, None if source else str(sent), credentials, self.uv)
         return self.layout.release(identity)
-
-    @property
-    def commands(self) -> list[tuple[list[str], list[str]]]:
-        """What was run in the sandbox, with the properties of it."""
-        return [tuple(json.loads(line)) for line in self.log.read_text().splitlines()] if self.log.exists() else []
 
     def python(self, release: Path, script: str) -> str:
         command = [release / ".venv" / "bin" / "python", "-c", script]
@@ -192,17 +155,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, me: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Bench:
-    bench = Bench(tmp_path)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "systemd-run").write_text(SYSTEMD_RUN.format(log=str(bench.log)))
-    (programs / "systemd-run").chmod(0o755)
-    if os.geteuid() != 0:
-        (programs / "chown").symlink_to("/bin/true")
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+def bench(tmp_path: Path, me: dict[str, str], monkeypatch: pytest.MonkeyPatch, sandboxed: Callable[..., Any]) -> Bench:
     monkeypatch.setattr(releases, "BUILD_USER", me["owner"])
-    return bench
+    return Bench(tmp_path, sandboxed)
 
 
 class TestBuild:
@@ -235,8 +190,8 @@ class TestBuild:
     def test_foreign_code_runs_shut_in_and_may_write_to_the_release_and_its_cache_alone(self, bench: Bench) -> None:
         bench.write(requirements__txt=wheel(bench.wheels, "locked", shared=""))
         release = bench.build(command="true")
-        assert len(bench.commands) >= 5
-        for command, properties in bench.commands:
+        assert len(bench.commands()) >= 5
+        for command, properties, _ in bench.commands():
             assert f"ReadWritePaths={release} {bench.layout.cache}" in properties, command
             assert [text for text in properties if text.startswith("ReadWritePaths=")] == properties[-1:]
             assert {"ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet="} <= set(properties)
@@ -246,7 +201,7 @@ class TestBuild:
         (bench.layout.release("r1")).mkdir(parents=True)
         (bench.layout.release("r1") / "complete").touch()
         bench.build()
-        assert bench.commands == []
+        assert bench.commands() == []
 
     def test_a_project_that_locks_its_own_server_gets_no_other(self, bench: Bench) -> None:
         server = wheel(bench.wheels, "own", **{"gunicorn.__init__": "", "uvicorn_worker.__init__": ""})
@@ -280,14 +235,130 @@ class TestBuild:
             bench.build("r2")
         assert not bench.layout.is_complete("r2")
 
+    PROJECT = """
+[project]
+name = "shop"
+version = "1"
+requires-python = ">=3.11"
+dependencies = []
+[project.optional-dependencies]
+fast = ["one"]
+[dependency-groups]
+metrics = ["two"]
+dev = ["three"]
+[tool.uv]
+package = false
+[tool.uv.sources]
+one = {{path = "{0}/one-1.0-py3-none-any.whl"}}
+two = {{path = "{0}/two-1.0-py3-none-any.whl"}}
+three = {{path = "{0}/three-1.0-py3-none-any.whl"}}
+"""
+
+    def project(self, bench: Bench, *lock: str) -> None:
+        for name in ("one", "two", "three"):
+            wheel(bench.wheels, name, **{name: ""})
+        bench.write(pyproject__toml=self.PROJECT.format(bench.wheels))
+        subprocess.run([bench.uv, "lock", "--quiet", "--offline", *lock], cwd=bench.source, check=True)
+
+    @pytest.mark.parametrize(
+        ("chosen", "installed"),
+        [
+            ({}, set()),
+            ({"extras": ["fast"]}, {"one"}),
+            ({"groups": ["metrics"]}, {"two"}),
+            ({"extras": ["fast"], "groups": ["dev", "metrics"]}, {"one", "two", "three"}),
+        ],
+    )
+    def test_extras_and_groups_of_uv_lock(self, bench: Bench, chosen: dict[str, Any], installed: set[str]) -> None:
+        self.project(bench)
+        (packages,) = bench.build(**chosen).glob(".venv/lib/*/site-packages")
+        assert {name for name in ("one", "two", "three") if (packages / f"{name}.py").exists()} == installed
+
+    @pytest.mark.parametrize("chosen", [{"extras": ["fast"]}, {"groups": ["metrics"], "unlocked": True}])
+    def test_extras_and_groups_are_refused_with_requirements(self, bench: Bench, chosen: dict[str, Any]) -> None:
+        bench.write(requirements__txt="# --hash=\n")
+        with pytest.raises(Failed, match=r"extras and groups are chosen from uv\.lock, .*make a lock with: uv lock"):
+            bench.build(**chosen)
+
+    def test_an_extra_that_is_not_there(self, bench: Bench) -> None:
+        self.project(bench)
+        with pytest.raises(Failed, match=r"installing from uv\.lock failed(?s:.*)slow"):
+            bench.build(extras=["slow"])
+
+    def test_without_a_lock_if_that_is_wanted(self, bench: Bench) -> None:
+        self.project(bench)
+        (bench.source / "uv.lock").unlink()
+        assert (bench.build(unlocked=True, extras=["fast"]) / "src" / "uv.lock").exists()
+        (bench.source / "pyproject.toml").unlink()
+        pinned = wheel(bench.wheels, "locked", shared="whose = 'locked'\n")
+        bench.write(requirements__txt=pinned.partition(" --hash")[0])
+        assert bench.python(bench.build("r2", unlocked=True), "import shared; print(shared.whose)") == "locked"
+
+    def test_a_lock_that_does_not_match_is_refused_all_the_same(self, bench: Bench) -> None:
+        self.project(bench)
+        text = (bench.source / "pyproject.toml").read_text()
+        bench.write(pyproject__toml=text.replace("dependencies = []", 'dependencies = ["one"]', 1))
+        with pytest.raises(Failed, match=r"installing from uv\.lock failed"):
+            bench.build(unlocked=True)
+
+    def test_packages_of_the_distribution_have_to_be_there(self, bench: Bench) -> None:
+        bench.write(requirements__txt="# --hash=\n")
+        assert bench.build(packages=["dpkg", "coreutils"]).exists()
+        with pytest.raises(Failed, match=r"^package libno-such-dev is not installed on this host; playbooks/site\.yml"):
+            bench.build("r2", packages=["dpkg", "libno-such-dev"])
+        with pytest.raises(Failed, match=r"^packages a-a, b-b are not installed"):
+            bench.build("r2", packages=["a-a", "b-b"])
+
+    @pytest.mark.parametrize("password", ["canary", 'canary "#\\ $x: @%é'])
+    def test_an_index_of_ones_own_is_asked_with_its_login(
+        self, bench: Bench, guarded: Callable[..., Any], password: str
+    ) -> None:
+        """The requirements name a public index that has nothing, since tests have no network."""
+        pinned = wheel(bench.wheels, "locked", shared="whose = 'locked'\n")
+        own = index_of(bench.wheels, "own", "locked")
+        public = guarded(index_of(bench.wheels, "public"), "", "")
+        private = guarded(own, "deploy", password)
+        digest = pinned.split("--hash=")[1]
+        bench.write(requirements__txt=f"--index-url {public.url}\nlocked==1.0 --hash={digest}")
+        options = {"index": {"url": private.url, "username": "deploy"}, "credentials": {"index.password": password}}
+        release = bench.build(command='test -z "$CREDENTIALS_DIRECTORY$NETRC$UV_INDEX"', **options)
+        assert bench.python(release, "import shared; print(shared.whose)") == "locked"
+        assert ("/locked/", True) in private.seen and not any(allowed for _, allowed in public.seen)
+        assert "canary" not in json.dumps(bench.commands())
+        assert subprocess.run(["grep", "-r", "canary", release, bench.layout.cache], check=False).returncode == 1
+        shutil.rmtree(bench.layout.cache)
+        options["credentials"] = {"index.password": "wrong"}
+        with pytest.raises(Failed, match=r"or does not show to index\.username, counts as not found"):
+            bench.build("r2", **options)
+
+    def test_a_uv_lock_names_its_indexes_itself_and_takes_the_login(
+        self, bench: Bench, guarded: Callable[..., Any]
+    ) -> None:
+        wheel(bench.wheels, "locked", shared="whose = 'locked'\n")
+        private = guarded(index_of(bench.wheels, "own", "locked"), "deploy", "canary")
+        bench.write(
+            pyproject__toml='[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\n'
+            'dependencies = ["locked"]\n[tool.uv]\npackage = false\n'
+            f'[[tool.uv.index]]\nurl = "{private.url}"\ndefault = true\n'
+        )
+        netrc = bench.wheels / "netrc"
+        netrc.write_text("machine 127.0.0.1 login deploy password canary\n")
+        subprocess.run([bench.uv, "lock", "-q"], cwd=bench.source, check=True, env={**os.environ, "NETRC": str(netrc)})
+        # Not quite the same address, as users have it.
+        options = {"index": {"url": f"{private.url}/", "username": "deploy"}}
+        release = bench.build(**options, credentials={"index.password": "canary"})
+        assert bench.python(release, "import shared; print(shared.whose)") == "locked"
+        assert "canary" not in json.dumps(bench.commands())
+
     @pytest.mark.parametrize(
         ("files", "command", "reason"),
         [
             ({"main__py": ""}, "", "neither uv.lock nor requirements.txt.*make one with: uv lock"),
+            ({"pyproject__toml": ""}, "", "no lock.*make one with: uv lock; or set unlocked: true"),
             (
                 {"requirements__txt": "fastapi==1.0\n"},
                 "",
-                "requirements.txt has no hashes.*uv pip compile --generate-hashes",
+                "requirements.txt has no hashes.*uv pip compile --generate-hashes.*or set unlocked: true",
             ),
             (
                 {"requirements__txt": "x @ file:///no.whl --hash=sha256:00\n"},
@@ -300,7 +371,7 @@ class TestBuild:
                 "build: echo no npm; exit 7 failed.*7:\nno npm",
             ),
         ],
-        ids=["no lock", "no hashes", "a wrong hash", "a build that fails"],
+        ids=["no lock", "only a pyproject.toml", "no hashes", "a wrong hash", "a build that fails"],
     )
     def test_one_that_cannot_be_built_says_why_and_the_next_build_starts_afresh(
         self, bench: Bench, files: dict[str, str], command: str, reason: str
@@ -334,7 +405,7 @@ class TestBuild:
         assert not (release / "complete").is_symlink()
 
     def test_the_modules_state_present(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(build, "__defaults__", (bench.uv,))
+        monkeypatch.setattr(build, "__defaults__", (None, bench.uv))
         app = {
             "name": "shop",
             "release": "r1",
@@ -342,6 +413,12 @@ class TestBuild:
             "python": "system",
             "build": "",
             "server": "",
+            "extras": [],
+            "groups": [],
+            "unlocked": False,
+            "index": None,
+            "packages": [],
+            "credentials": {},
         }
         slots = Slots(bench.layout, Systemd())
         bench.write(main__py="")

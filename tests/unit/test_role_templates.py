@@ -25,7 +25,7 @@ APP: dict[str, Any] = {
     "workers": "auto",
     "max_requests": 1000,
     "environment": {"GREETING": 'say "hi" for $5, 100% \\ done', "B": 1},
-    "secrets": {"session_key": ["slipway_apps"], "database_url": ["slipway_apps"]},
+    "secrets": {"session_key": "slipway_apps.shop.secrets.session_key", "database_url": "elsewhere"},
     "migrate": "alembic upgrade head",
     "ready_path": "/ready",
     "ready_seconds": 60,
