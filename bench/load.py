@@ -112,7 +112,7 @@ class Connection:
 
 
 class Load:
-    """Clients that ask without a pause, in a thread of their own, between enter and exit.
+    """Clients that ask again and again, in a thread of their own, between enter and exit.
 
     Args:
         address: where to connect to, such as ``https://127.0.0.1:8443``.
@@ -122,15 +122,23 @@ class Load:
             half of each post.
         sockets: how many WebSockets are held open beside them.
         slow: how many slow downloads go on beside them.
+        pause: how many seconds each client waits before it asks again.
     """
 
     def __init__(
-        self, address: str, certificate: str, name: str = "", clients: int = 32, sockets: int = 0, slow: int = 1
+        self,
+        address: str,
+        certificate: str,
+        name: str = "",
+        clients: int = 32,
+        sockets: int = 0,
+        slow: int = 1,
+        pause: float = 0.0,
     ) -> None:
         self.address = address
         self.name = name or urlsplit(address).hostname or ""
         self.context = ssl.create_default_context(cadata=certificate)
-        self.clients, self.sockets, self.slow = clients, sockets, slow
+        self.clients, self.sockets, self.slow, self.pause = clients, sockets, slow, pause
         self.report = Report()
         self._last = time.monotonic()
         self._running = False
@@ -174,6 +182,7 @@ class Load:
                 if not post:
                     who = json.loads(answer)
                     self.report.served[who["release"], who["slot"]] += 1
+            await asyncio.sleep(self.pause)
         connection.close()
 
     async def _download(self) -> None:
