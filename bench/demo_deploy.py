@@ -31,7 +31,7 @@ PLAYBOOK = ".venv/bin/ansible-playbook -i inventories/demo playbooks"
 COLOURS = ("#0a7ea4", "#7c4dcc", "#1f8a5b", "#c2571a", "#b8327a")
 CLIENTS, SOCKETS = 32, 8
 # Without a pause the load would take the processors that the deploy needs, and show nothing more.
-PAUSE = 0.1
+PACE = 0.1
 BEFORE_SECONDS, AFTER_SECONDS = 2, 4
 
 
@@ -80,7 +80,7 @@ def main() -> int:
     live = ask()
     version, colour = next_source(live["version"], live["colour"])
     command = [*f"{PLAYBOOK}/deploy.yml -e".split(), json.dumps(LAYER)]
-    load = Load(ADDRESS, CERTIFICATE.read_text(), clients=CLIENTS, sockets=SOCKETS, pause=PAUSE)
+    load = Load(ADDRESS, CERTIFICATE.read_text(), clients=CLIENTS, sockets=SOCKETS, pace=PACE)
     start = time.monotonic()
 
     def tell(doing: str) -> None:
