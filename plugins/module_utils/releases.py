@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, make_directory, write
 from ansible_collections.slipway.asgi.plugins.module_utils.git import Repository
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, Layout, run
-from ansible_collections.slipway.asgi.plugins.module_utils.sandbox import BUILD_USER, CERTIFICATES, sandboxed
+from ansible_collections.slipway.asgi.plugins.module_utils.sandbox import BUILD_USER, CERTIFICATES, end, sandboxed
 
 UV = "/opt/slipway/uv/bin/uv"
 PYTHONS = "/opt/slipway/python"
@@ -108,6 +108,8 @@ def build(
         return
     _insist_on(inputs.packages)
     release = layout.release(identity)
+    # What a run that was killed has left, which goes on by itself.
+    end(f"slipway-{layout.name}-build")
     if release.exists():
         shutil.rmtree(release)
     make_directory(release)
@@ -135,7 +137,7 @@ def _build(
         builder.shell(inputs.build, "build")
     builder.compile()
     _take_over(release)
-    facts = {"commit": commit, "python": str(python)}
+    facts = {"version": inputs.source.get("called") or "", "commit": commit, "python": str(python)}
     write(File("complete", json.dumps(facts).encode()), release / "complete")
 
 

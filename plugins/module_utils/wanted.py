@@ -23,6 +23,7 @@ APP_OPTIONS: dict[str, Any] = {
             "digest": {"type": "str"},
             "git": {"type": "str"},
             "version": {"type": "str", "default": "HEAD"},
+            "called": {"type": "str"},
             "username": {"type": "str"},
             "host_key": {"type": "str"},
         },

@@ -50,6 +50,9 @@ options:
             description: A tag, a branch or a full commit.
             type: str
             default: HEAD
+          called:
+            description: The version as a user named it, for the list of releases.
+            type: str
           username:
             description: The user whose token opens the repository over https.
             type: str

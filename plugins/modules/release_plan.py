@@ -175,6 +175,7 @@ def identify(server: str, app: dict[str, Any], credentials: dict[str, str]) -> s
     try:
         source = app["source"]
         if source.get("git"):
+            source["called"] = source["version"]
             source["version"] = Repository(app["name"], source, credentials).commit(source["version"])
         return inputs_of(app, server).identify()
     except Failed as error:

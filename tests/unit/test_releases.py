@@ -167,6 +167,7 @@ class TestBuild:
         began = time.time()
         release = bench.build(command='python -c \'import shared; open("built", "w").write(shared.whose)\'')
         assert json.loads((release / "complete").read_text()) == {
+            "version": "",
             "commit": "",
             "python": str(Path("/usr/bin/python3").resolve()),
         }

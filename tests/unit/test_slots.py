@@ -1242,20 +1242,26 @@ class TestPlan:
         ]
         assert release_plan.differences(app, {**found, "switch": []}) == []
 
+    @pytest.mark.usefixtures("sandboxed")
     def test_what_a_host_cannot_tell_is_its_answer(self) -> None:
-        app = {"source": {"git": "file:///nowhere", "version": "v1"}, "python": "system", "build": ""}
-        answer = release_plan.identify(app, "")
+        source = {"git": "file:///nowhere", "version": "v1"}
+        answer = release_plan.identify("", {**APP, "source": source}, {})
         assert isinstance(answer, Failed)
         assert "source.git: reading file:///nowhere failed" in str(answer)
 
+    @pytest.mark.usefixtures("sandboxed")
     def test_a_version_is_pinned_to_its_commit(self, tmp_path: Path) -> None:
         for arguments in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message=x"]):
             git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
             subprocess.run(git, check=True, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull})
-        app = {"source": {"git": f"file://{tmp_path}", "version": "HEAD"}, "python": "system", "build": ""}
-        identity = release_plan.identify(app, "")
-        assert len(app["source"]["version"]) == 40
-        assert release_plan.identify(app, "") == identity
+        source = {"git": f"file://{tmp_path}", "version": "HEAD"}
+        identity = release_plan.identify("", {**APP, "source": source}, {})
+        assert (len(source["version"]), source["called"]) == (40, "HEAD")
+        assert release_plan.identify("", {**APP, "source": source}, {}) == identity
+
+
+APP: dict[str, Any] = {"name": "shop", "python": "system", "build": "", "unlocked": False, "index": None}
+APP |= {"extras": [], "groups": [], "packages": []}
 
 
 class TestModules:
