@@ -8,12 +8,21 @@ module: release
 short_description: Build a release of an app and give it the traffic, without a dropped request
 description:
   - A release is one immutable directory with an app's source and its own virtual environment. An app has two slots,
-    blue and green; one is live. A new release is put into the idle slot, started and probed there, and gets the
-    traffic by a single rename. The old slot then finishes what it has and stops by itself.
+    blue and green, each a systemd socket and service with a configuration of its own; one of them is live.
+  - A new release is put into the idle slot (stage), started and asked there over its own socket (probe), and gets the
+    traffic by the rename of one link (switch). Then it is asked as nginx's own user and over HTTPS (verify), and the
+    slot that was live answers what it has accepted, keeps its WebSockets for as long as the app lets it, and stops by
+    itself (retire).
+  - A release that cannot be built, migrated, started or probed is refused with the app's last journal lines, and the
+    one before serves on and never notices. One that fails right after the switch is taken back.
   - What is on disk is the only state. Whenever a run is cut off, one complete release is live with its own
     configuration, and the same run again finishes the work.
-  - A release that cannot be built, migrated, started or probed is refused with the app's last journal lines. The
-    release before serves on and never notices.
+requirements:
+  - On the host, Python's standard library, systemd 252 or newer, and for O(state=present) uv in C(/opt/slipway/uv).
+notes:
+  - It has to run as root. Releases belong to root, and are built by the user C(slipway-build) in a sandbox.
+  - One run at a time acts on an app of a host. Another one waits for half a minute, and then fails.
+  - Role C(slipway.asgi.app) calls it for what M(slipway.asgi.release_plan) found to be different.
 author: The Slipway developers (@slipway)
 version_added: 0.1.0
 options:
@@ -136,17 +145,18 @@ options:
         type: int
         default: 60
       keep_releases:
-        description: How many releases are kept; what a slot holds always stays.
+        description: How many releases are kept; what a slot holds and what a rollback goes back to always stays.
         type: int
         default: 5
   state:
     description:
-      - V(present) builds the release. Nothing that serves changes.
-      - V(migrated) also puts it into the idle slot and runs the app's migration there.
-      - V(live) starts it in the idle slot, probes it, switches to it, verifies it as a client would, and retires the
-        slot that was live. It has to be built.
+      - V(present) builds O(app.release) from O(app.source), where it is not complete yet. Nothing that serves changes.
+      - V(migrated) puts it into the idle slot and runs the app's C(migrate) there, before any traffic.
+      - V(live) switches to O(app.release), with O(files) as its configuration, and runs the app's C(after_switch).
+        Where it is live already, nothing is done, unless an earlier run has left something to finish.
       - V(previous) goes back to the release that was live before, by the same switch, with the configuration that it
-        ran with and the secrets of today. Done again, it goes back further.
+        ran with and the secrets of today, and runs that configuration's C(after_rollback). It does not wait for a slot
+        that still drains. Done again, it goes back further.
       - V(reloaded) hands the live slot a new C(gunicorn.conf.py) by SIGHUP, after the unit's own check of it.
       - V(absent) stops the app and removes its releases, configuration and units. Its data and its user stay, unless
         O(data) says otherwise. Only O(app.name) is needed.
@@ -192,7 +202,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Says what would change; what is live is compared as in a real run.
+    description: Says what would change and why; what is live is compared as in a real run.
   diff_mode:
     support: full
     description: Shows release, slot and configuration before and after, without the secrets.
@@ -202,25 +212,35 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Build the release
-  slipway.asgi.release:
-    app: "{{ __app_plan.apps.shop }}"
-    state: present
-    server: server/requirements.txt
-
-- name: Switch to the releases
-  slipway.asgi.release:
-    app: "{{ item }}"
-    state: live
+- name: Compare what is live with what is wanted
+  slipway.asgi.release_plan:
+    apps: "{{ app_apps }}"
     files: "{{ __app_files }}"
     server: server/requirements.txt
-  loop: "{{ __app_switch }}"
-  loop_control:
-    label: "{{ item.name }} {{ item.release }}"
+  register: plan
+
+- name: Build the releases that are not there yet
+  slipway.asgi.release:
+    app: "{{ plan.apps[item] }}"
+    state: present
+    server: server/requirements.txt
+  loop: "{{ plan.build }}"
+
+- name: Switch to them, without a dropped request
+  slipway.asgi.release:
+    app: "{{ plan.apps[item] }}"
+    state: live
+    files: "{{ __app_files }}"
+  loop: "{{ plan.live }}"
 
 - name: Go back to what was live before
   slipway.asgi.release:
     app: {name: shop, domains: [shop.example.com], ready_path: /ready}
+    state: previous
+
+- name: Go back to a release that release_info lists
+  slipway.asgi.release:
+    app: {name: shop, release: 91bd02ac44f1, domains: [shop.example.com], ready_path: /ready}
     state: previous
 
 - name: Take an app off the host, and keep its data
@@ -266,7 +286,7 @@ removed:
   type: list
   elements: str
 timings:
-  description: How many seconds each step took.
+  description: How many seconds each step took, in the order of the steps; a step that was not needed is not there.
   returned: always
   type: dict
   sample: {stage: 0.31, probe: 1.42, switch: 0.001, verify: 1.06}
