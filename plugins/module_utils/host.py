@@ -206,7 +206,7 @@ class Systemd:
     def journal(self, unit: str, since: float) -> str:
         """A unit's last lines since a time in seconds of the epoch, long ones without their middle."""
         command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=25", f"--unit={unit}"]
-        lines = run([*command, f"--since=@{since:.0f}"]).strip().splitlines()
+        lines = run([*command, f"--since=@{since:.6f}"]).strip().splitlines()
         return "\n".join(line if len(line) <= 600 else f"{line[:200]} [...] {line[-350:]}" for line in lines)
 
     def now(self) -> float:

@@ -61,6 +61,50 @@ class Inputs:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def basis_of(source: Path, unlocked: bool, chosen: bool) -> tuple[str, bool]:
+    """What a source is installed from.
+
+    Args:
+        source: its directory, on the controller or on the host.
+        unlocked: whether something that is no lock may do.
+        chosen: whether extras or groups are asked for.
+
+    Returns:
+        The name of the file, and whether it is a lock.
+
+    Raises:
+        Failed: nothing says what to install, or not with certainty.
+    """
+    requirements = source / "requirements.txt"
+    if (source / "uv.lock").is_file():
+        return "uv.lock", True
+    if requirements.is_file():
+        if chosen:
+            raise Failed(
+                "extras and groups are chosen from uv.lock, and the source has a requirements.txt in its place; "
+                "make a lock with: uv lock; or leave extras and groups out"
+            )
+        hashed = "--hash=" in requirements.read_text(errors="replace")
+        if not (hashed or unlocked):
+            raise Failed(
+                "requirements.txt has no hashes, so it does not say what will be installed; make it with: "
+                "uv pip compile --generate-hashes requirements.in -o requirements.txt; "
+                "or set unlocked: true to install what is newest on the day of the build"
+            )
+        return requirements.name, hashed
+    if not (source / "pyproject.toml").is_file():
+        raise Failed(
+            "the source has neither uv.lock nor requirements.txt, so nothing says what to install; "
+            "make one with: uv lock"
+        )
+    if not unlocked:
+        raise Failed(
+            "the source has a pyproject.toml and no lock, so nothing says which versions to install; "
+            "make one with: uv lock; or set unlocked: true to install what is newest on the day of the build"
+        )
+    return "pyproject.toml", False
+
+
 def python_path(wanted: str) -> Path:
     """The interpreter for a wanted Python: the distribution's where it is that version, else one that uv manages."""
     if wanted == "system":
@@ -221,23 +265,12 @@ class _Builder:
 
     def install(self, python: Path) -> None:
         """Make the virtual environment from the project's lock, and from nothing else unless that is wanted."""
-        requirements = self.source / "requirements.txt"
-        if (self.source / "uv.lock").is_file():
-            self._sync(python, "uv.lock", locked=True)
-        elif requirements.is_file():
-            self._install_requirements(python, requirements)
-        elif not (self.source / "pyproject.toml").is_file():
-            raise Failed(
-                "the source has neither uv.lock nor requirements.txt, so nothing says what to install; "
-                "make one with: uv lock"
-            )
-        elif self.inputs.unlocked:
-            self._sync(python, "pyproject.toml", locked=False)
+        inputs = self.inputs
+        name, locked = basis_of(self.source, inputs.unlocked, bool(inputs.extras or inputs.groups))
+        if name == "requirements.txt":
+            self._install_requirements(python, self.source / name, locked)
         else:
-            raise Failed(
-                "the source has a pyproject.toml and no lock, so nothing says which versions to install; "
-                "make one with: uv lock; or set unlocked: true to install what is newest on the day of the build"
-            )
+            self._sync(python, name, locked)
 
     def _sync(self, python: Path, name: str, locked: bool) -> None:
         """Install a project by what ``name`` says; a lock names its indexes itself."""
@@ -248,19 +281,7 @@ class _Builder:
         command = [self.uv, "sync", *(["--locked"] if locked else []), *chosen, "--no-editable", f"--python={python}"]
         self._fetching(command, f"installing from {name}", {} if locked else self._index())
 
-    def _install_requirements(self, python: Path, requirements: Path) -> None:
-        if self.inputs.extras or self.inputs.groups:
-            raise Failed(
-                "extras and groups are chosen from uv.lock, and the source has a requirements.txt in its place; "
-                "make a lock with: uv lock; or leave extras and groups out"
-            )
-        hashed = "--hash=" in requirements.read_text(errors="replace")
-        if not (hashed or self.inputs.unlocked):
-            raise Failed(
-                "requirements.txt has no hashes, so it does not say what will be installed; make it with: "
-                "uv pip compile --generate-hashes requirements.in -o requirements.txt; "
-                "or set unlocked: true to install what is newest on the day of the build"
-            )
+    def _install_requirements(self, python: Path, requirements: Path, hashed: bool) -> None:
         venv = str(self.release / ".venv")
         self.sandboxed([self.uv, "venv", "--quiet", f"--python={python}", venv], "making the virtual environment")
         # What is not locked leaves to uv what its requirements need in turn.

@@ -172,6 +172,10 @@ class Slots:
         """The slot that does not get the traffic."""
         return SLOTS[0] if self.layout.live_slot() != SLOTS[0] else SLOTS[1]
 
+    def still(self) -> str:
+        """What a release that is refused leaves, for an error."""
+        return "what served still does" if self.layout.live_slot() else "nothing serves yet"
+
     def generations(self, slot: str) -> Generations:
         """The configurations of this app, and the link to the one of a slot."""
         return Generations(self.layout.configuration / "generations", self.layout.configuration / slot)
@@ -315,7 +319,7 @@ class Slots:
         Raises:
             Failed: it ended with another status than 0.
         """
-        self._command(slot, "migrate", "the migration failed, so the release does not go live; what served still does")
+        self._command(slot, "migrate", f"the migration failed, so the release does not go live; {self.still()}")
 
     def _command(self, slot: str, command: str, failure: str) -> None:
         """Run one of the app's commands by its unit: in the app's own sandbox, with its environment and secrets."""
@@ -341,7 +345,7 @@ class Slots:
                 self._await(slot, release, probe)
             except Failed as error:
                 raise Failed(
-                    f"release {release} is refused and what served still does: {error}\n"
+                    f"release {release} is refused; {self.still()}: {error}\n"
                     f"The last lines of {service}:\n{self.systemd.journal(service, started)}"
                 ) from error
 

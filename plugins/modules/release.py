@@ -355,7 +355,7 @@ def present(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
         try:
             build(slots.layout, app["release"], inputs, app["archive"], app["credentials"])
         except Failed as error:
-            raise Failed(f"the release cannot be built, and what served still does: {error}") from error
+            raise Failed(f"the release cannot be built; {slots.still()}: {error}") from error
         slots.timings["build"] = round(time.monotonic() - started, 3)
     return {"changed": True}
 

@@ -193,6 +193,7 @@ def plan(
     except LookupError as error:
         work = Work(switch=[str(error)])
     build = bool(work.switch) and not layout.is_complete(identity)
+    fresh = live is None or layout.release_in(live) != identity
     return {
         "name": app["name"],
         "release": identity,
@@ -201,7 +202,7 @@ def plan(
         "live": layout.release_in(live) if live else None,
         "live_slot": live,
         "build": build,
-        "migrate": bool(work.switch) and app["migrate"] and (live is None or layout.release_in(live) != identity),
+        "migrate": app["migrate"] and bool(work.switch) and (fresh or "migrate differs" in work.switch),
         "switch": work.switch,
         "reload": [] if work.switch else work.reload,
         "tidy": [] if work.switch else work.tidy,

@@ -424,9 +424,7 @@ three = {{path = "{0}/three-1.0-py3-none-any.whl"}}
         slots = Slots(bench.layout, Systemd())
         bench.write(main__py="")
         archive(bench.source, bench.wheels / "one.tar")
-        with pytest.raises(
-            Failed, match="the release cannot be built, and what served still does: the source has neither"
-        ):
+        with pytest.raises(Failed, match="the release cannot be built; nothing serves yet: the source has neither"):
             STATES["present"]({**app, "archive": str(bench.wheels / "one.tar")}, slots, False)
         bench.write(requirements__txt="# --hash=\n")
         archive(bench.source, bench.wheels / "two.tar")

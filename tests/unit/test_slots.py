@@ -488,7 +488,7 @@ class TestRefused:
     def test_what_served_never_notices(self, host: Host, behaviour: str, seconds: float, reason: str) -> None:
         host.do("live", host.release("r1"))
         live = host.links()[str(host.layout.live)]
-        with pytest.raises(Failed, match=f"(?s)release r2 is refused and what served still does: .*{reason}"):
+        with pytest.raises(Failed, match=f"(?s)release r2 is refused; what served still does: .*{reason}"):
             host.do("live", host.release("r2", behaviour), {"environment": "A=2\n"}, ready_seconds=seconds)
         assert host.links()[str(host.layout.live)] == live
         assert host.ask() == (200, "r1", "workers = 2")
@@ -1219,6 +1219,12 @@ class TestPlan:
         assert (found["switch"], found["migrate"], found["build"]) == (["environment differs"], False, False)
         assert found["reload"] == [], "a switch takes up the settings as well"
 
+    def test_a_changed_migration_runs(self, host: Host) -> None:
+        host.do("live", host.release("r1"), MIGRATE)
+        changed = {**MIGRATE, "migrate": "echo migrating once more"}
+        assert self.plan(host, "r1", changed, migrate=True)["migrate"] is True
+        assert self.plan(host, "r1", {**MIGRATE, "environment": "A=2"}, migrate=True)["migrate"] is False
+
     def test_a_reload(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         found = self.plan(host, "r1", {"gunicorn.conf.py": "workers = 4"})
@@ -1303,7 +1309,7 @@ class TestModules:
         arguments["app"] = {**self.app(host, host.release("r2", "crashes")), "ready_path": "/ready"}
         second = self.run(release_module.main, arguments, capsys)
         assert second["failed"] is True
-        assert second["msg"].startswith("shop: release r2 is refused and what served still does: ")
+        assert second["msg"].startswith("shop: release r2 is refused; what served still does: ")
         assert (second["release"], second["slot"]) == ("r1", "blue")
         assert "probe" in second["timings"]
 
