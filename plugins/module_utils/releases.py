@@ -8,7 +8,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -361,13 +362,14 @@ def _take_over(release: Path) -> None:
     run(["sync", "--file-system", str(release)])
 
 
-def retire(layout: Layout, keep: int, held: Collection[str]) -> list[str]:
+def retire(layout: Layout, keep: int, held: Collection[str], remove: Callable[[Sequence[Path]], None]) -> list[str]:
     """Remove the oldest releases beyond ``keep``, and what was never finished.
 
     Args:
         layout: the app's paths.
         keep: how many stay.
         held: the ids of those that stay in any case.
+        remove: takes directories away, now or later.
 
     Returns:
         The ids of the removed ones.
@@ -380,5 +382,8 @@ def retire(layout: Layout, keep: int, held: Collection[str]) -> list[str]:
     for path in removed:
         # Without its marker a release is no release: should this be cut off, the next run finds nothing half-made.
         (path / "complete").unlink(missing_ok=True)
-        shutil.rmtree(path)
-    return [path.name for path in removed]
+    # Out of the way of the next build of the same release.
+    aside = [path.rename(path.with_name(f".{path.name.strip('.')}.{time.time_ns()}")) for path in removed]
+    if aside:
+        remove(aside)
+    return [path.name for path in removed if not path.name.startswith(".")]

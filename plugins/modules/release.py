@@ -393,7 +393,7 @@ def live(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     elif work.tidy:
         slots.tidy()
     slots.history.remember()
-    removed = retire(layout, app["keep_releases"], slots.held())
+    removed = retire(layout, app["keep_releases"], slots.held(), slots.systemd.remove)
     slots.prune()
     return {**result, "changed": bool(work.reasons or removed), "removed": removed}
 

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -437,6 +437,11 @@ three = {{path = "{0}/three-1.0-py3-none-any.whl"}}
 HELD = {"r5", "r2"}
 
 
+def remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path)
+
+
 class TestRetire:
     @pytest.fixture
     def layout(self, tmp_path: Path) -> Layout:
@@ -459,10 +464,10 @@ class TestRetire:
     )
     def test_keeps_the_newest_and_what_is_held(self, layout: Layout, keep: int, left: str) -> None:
         wanted = [f"r{number}" for number in left.replace(" ", "")]
-        removed = retire(layout, keep, HELD)
+        removed = retire(layout, keep, HELD, remove)
         assert sorted(os.listdir(layout.releases)) == wanted
         assert sorted([*removed, *wanted]) == [f"r{number}" for number in range(1, 8)]
-        assert retire(layout, keep, HELD) == []
+        assert retire(layout, keep, HELD, remove) == []
 
     def test_killed_at_any_change_what_is_complete_is_whole(
         self, layout: Layout, tmp_path: Path, killed_at: Callable[[int, Callable[[], object]], bool]
@@ -472,10 +477,10 @@ class TestRetire:
         for number in itertools.count(1):
             shutil.rmtree(layout.home, ignore_errors=True)
             shutil.copytree(whole, layout.home, symlinks=True)
-            killed = killed_at(number, lambda: retire(layout, 3, HELD))
+            killed = killed_at(number, lambda: retire(layout, 3, HELD, remove))
             for name in os.listdir(layout.releases):
                 assert len(os.listdir(layout.release(name))) == 9 or not layout.is_complete(name)
-            retire(layout, 3, HELD)
+            retire(layout, 3, HELD, remove)
             assert sorted(os.listdir(layout.releases)) == ["r2", "r5", "r7"]
             if not killed:
                 break

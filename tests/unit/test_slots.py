@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -165,6 +166,10 @@ class StandIn(Systemd):
         unknown = [path.name for path in paths if "Unknown=" in path.read_text()]
         if unknown:
             raise Failed(f"systemd does not accept the units as they are:\n{unknown[0]}: Unknown key")
+
+    def remove(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            shutil.rmtree(path)
 
     def journal(self, unit: str, since: float) -> str:
         assert since <= time.time()
