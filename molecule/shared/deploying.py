@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ DRAIN_SECONDS = 5
 # A row with fewer requests has shown nothing.
 LEAST = 5000
 CLIENTS = 32
-SOCKETS = 4
+SOCKETS = 8
 SLOW = 1
 # Seconds from one question of a client to its next. Without, the load takes all of a small machine for itself.
 PACE = 0.05
@@ -164,19 +164,17 @@ class Deploys:
         path.write_text(yaml.safe_dump({"test": {"hosts": {self.site.container: None}, "vars": overrides}}))
         return path
 
-    def deploy(self, playbook: str = "deploy", environment: dict[str, str] | None = None, **options: Any) -> str:
+    def deploy(self, playbook: str = "deploy", ansible: Mapping[str, str] | None = None, **options: Any) -> str:
         """Run a playbook with these options of the app, which then hold, and return what it printed.
 
         Args:
             playbook: its name.
-            environment: the app's environment.
-            options: the app's other options.
+            ansible: variables of Ansible's own environment.
+            options: the app's options.
         """
-        if environment:
-            options["environment"] = environment
         layer = self.layer(**options)
         self.options.update(options)
-        return play(self.site.container, inventories=(layer,), playbook=playbook)
+        return play(self.site.container, inventories=(layer,), playbook=playbook, environment=ansible)
 
     def refused(self, **options: Any) -> str:
         """Deploy what must be refused, and return why it was; the options from before hold on."""

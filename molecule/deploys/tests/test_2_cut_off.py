@@ -1,0 +1,302 @@
+"""Deploys that are cut off: one complete release is live with its own configuration, and the next run converges."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploying import HOME, Deploys, kill_all
+from hosts import APP, look, play, wait_until
+
+from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
+
+pytestmark = pytest.mark.only("debian-13")
+
+# Every system call by which the module changes something: names and contents of files, and the programs that it starts.
+# Not openat, though it can make a file: Python opens hundreds that it only reads, and where this module makes one, a
+# call of the set stands right before it and right after it, so that no state between two changes is left out. Nor what
+# only waits, asks or syncs: it leaves nothing behind that the kernel would not keep for a killed process anyway.
+CHANGES = (
+    *("rename", "renameat", "renameat2", "symlink", "symlinkat", "link", "linkat", "unlink", "unlinkat", "mkdir"),
+    *("mkdirat", "rmdir", "truncate", "ftruncate", "chmod", "fchmod", "fchmodat", "chown", "lchown", "fchown"),
+    *("fchownat", "utimensat", "write", "pwrite64", "sendfile", "copy_file_range"),
+    *("fork", "vfork", "clone", "clone3", "kill"),
+)
+# What the module does first; what Python does before, to start, changes nothing of an app.
+LOCK = "flock"
+PAYLOADS = "/root/.ansible/tmp"
+BUSY = f"another deploy of {APP} is at work on this host"
+KEEP_PAYLOADS = {"ANSIBLE_KEEP_REMOTE_FILES": "1", "ANSIBLE_PIPELINING": "0"}
+
+
+class Payload:
+    """The module release with its arguments, as Ansible has sent it to the host.
+
+    Args:
+        deploys: the host.
+        state: the state that the arguments ask for; the newest payload with it is taken.
+    """
+
+    def __init__(self, deploys: Deploys, state: str) -> None:
+        self.host = deploys.host
+        found = self.host.check_output(
+            f'ls -t $(grep --files-with-matches --recursive \'"state": "{state}"\' {PAYLOADS} '
+            "--include=AnsiballZ_release.py) | head -1"
+        )
+        assert found, f"no payload for {state}"
+        self.path = f"/root/{state}-{time.monotonic_ns()}.py"
+        self.host.check_output(f"cp {found} {self.path}")
+
+    def run(self) -> dict[str, Any]:
+        """Run it to its end, and insist that it succeeds."""
+        done = self.host.run(f"python3 {self.path}")
+        result: dict[str, Any] = json.loads(done.stdout)
+        assert done.rc == 0, result
+        return result
+
+    def calls(self) -> list[tuple[str, int]]:
+        """Run it to its end, and return its changing calls since the lock: by name, and which of that name."""
+        names = ",".join(f"?{name}" for name in (*CHANGES, LOCK))
+        self.host.check_output(f"strace -qq -o /root/calls -e signal=none -e trace={names} python3 {self.path}")
+        seen: Counter[str] = Counter()
+        calls = []
+        for line in self.host.check_output("cat /root/calls").splitlines():
+            name = line.partition("(")[0]
+            seen[name] += 1
+            if name != LOCK and seen[LOCK]:
+                calls.append((name, seen[name]))
+        return calls
+
+    def cut_off(self, call: tuple[str, int]) -> bool:
+        """Run it with SIGKILL at the entry of one call; False where it came to its end before."""
+        name, number = call
+        inject = f"-e trace={name} -e inject={name}:signal=KILL:when={number}"
+        return int(self.host.run(f"strace -qq -o /dev/null {inject} python3 {self.path}").rc) != 0
+
+
+def spread(calls: list[Any], count: int | None) -> list[Any]:
+    """Some calls, evenly from the first to the last; all of them where no count is given."""
+    if count is None or count >= len(calls):
+        return calls
+    return [calls[round(index * (len(calls) - 1) / (count - 1))] for index in range(count)]
+
+
+@dataclasses.dataclass
+class Prepared:
+    """What the kills need.
+
+    Attributes:
+        source: the directory of a release that neither slot holds.
+        unused: its id.
+        present: what builds it.
+        live: three releases, by their ids, each with what brings it live; one after the other, each finds the idle slot
+            with another release, another configuration and other units.
+        previous: what goes back to the one before.
+        reloaded: what makes the workers three.
+    """
+
+    source: Path
+    unused: str
+    present: Payload
+    live: dict[str, Payload]
+    previous: Payload
+    reloaded: Payload
+
+
+@pytest.fixture(scope="module")
+def prepared(deploys: Deploys) -> Iterator[Prepared]:
+    """strace, and payloads of all states; none is left behind, for they hold the secrets."""
+    deploys.host.check_output("apt-get -qq update && apt-get -qq install --no-install-recommends strace >/dev/null")
+    deploys.deploy(**(wanted := deploys.release()), ansible=KEEP_PAYLOADS)
+    unused, present, live = deploys.whole()["release"], Payload(deploys, "present"), {}
+    for seconds in (20, 21, 22):
+        deploys.deploy(**deploys.release(), ready_seconds=seconds, ansible=KEEP_PAYLOADS)
+        live[deploys.whole()["release"]] = Payload(deploys, "live")
+    deploys.deploy(playbook="rollback", ansible=KEEP_PAYLOADS)
+    previous = Payload(deploys, "previous")
+    layer = deploys.layer(workers=3)
+    play(deploys.site.container, inventories=(layer,), playbook="reload", environment=KEEP_PAYLOADS)
+    yield Prepared(Path(wanted["source"]["path"]), unused, present, live, previous, Payload(deploys, "reloaded"))
+    deploys.host.check_output(f"rm -rf {PAYLOADS}/* /root/*.py /root/source.tar /root/calls")
+
+
+@contextlib.contextmanager
+def kills(deploys: Deploys, state: str, calls: int, points: Sequence[Any]) -> Iterator[Callable[[], None]]:
+    """A row that counts at how many of some points a kill did no harm; to be told each time that it did none."""
+    row = deploys.row(f"SIGKILL to the module at a system call, state: {state}")
+    passed = 0
+    row.count, row.note = f"0 of {len(points)}", f"{calls} calls in all"
+
+    def harmless() -> None:
+        nonlocal passed
+        passed += 1
+        row.count = f"{passed} of {len(points)}"
+
+    yield harmless
+    row.passed = passed == len(points)
+    assert row.passed
+
+
+def test_kills_of_live(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
+    calls = {release: payload.calls() for release, payload in prepared.live.items()}
+    least = min(map(len, calls.values()))
+    points = spread(range(least), None if soak else 16)
+    with kills(deploys, "live", least, points) as harmless:
+        for point, wanted in zip(points, itertools.cycle(prepared.live), strict=False):
+            payload = prepared.live[wanted]
+            assert payload.cut_off(calls[wanted][point])
+            deploys.whole()
+            payload.run()
+            assert deploys.whole()["release"] == wanted
+            assert not payload.run()["changed"]
+            harmless()
+
+
+def test_kills_of_present(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
+    sent = deploys.directory / "source.tar"
+    archive(prepared.source, sent)
+    subprocess.run(["docker", "cp", "--quiet", str(sent), f"{deploys.site.container}:/root/source.tar"], check=True)
+    target = deploys.host.check_output(f"grep -o '{PAYLOADS}/[^\"]*/source.tar' {prepared.present.path} | head -1")
+    # A build takes away what was sent with it.
+    send = f"mkdir -p $(dirname {target}) && cp /root/source.tar {target}"
+    afresh = f"rm -rf {HOME}/releases/{prepared.unused} && {send}"
+    deploys.host.check_output(afresh)
+    calls = prepared.present.calls()
+    before = deploys.footprint()
+    points = spread(calls, None if soak else 4)
+    with kills(deploys, "present", len(calls), points) as harmless:
+        for point in points:
+            deploys.host.check_output(afresh)
+            assert prepared.present.cut_off(point)
+            assert deploys.footprint() == before
+            deploys.host.check_output(send)
+            prepared.present.run()
+            assert not prepared.present.run()["changed"]
+            assert deploys.footprint() == before
+            harmless()
+    deploys.whole()
+
+
+def test_kills_of_previous(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
+    def there() -> str:
+        for payload in prepared.live.values():
+            payload.run()
+        return str(deploys.whole()["release"])
+
+    there()
+    calls = prepared.previous.calls()
+    points = spread(calls, None if soak else 4)
+    with kills(deploys, "previous", len(calls), points) as harmless:
+        for point in points:
+            unwanted = there()
+            assert prepared.previous.cut_off(point)
+            deploys.whole()
+            prepared.previous.run()
+            assert deploys.whole()["release"] != unwanted
+            harmless()
+
+
+def test_kills_of_reloaded(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
+    usual = prepared.live[deploys.whole()["release"]]
+
+    def workers(count: int) -> None:
+        wait_until(lambda: len(look(deploys.host)["workers"]) == count, 30, f"{count} workers")
+
+    calls = prepared.reloaded.calls()
+    points = spread(calls, None if soak else 4)
+    with kills(deploys, "reloaded", len(calls), points) as harmless:
+        for point in points:
+            usual.run()
+            workers(2)
+            assert prepared.reloaded.cut_off(point)
+            deploys.whole()
+            prepared.reloaded.run()
+            workers(3)
+            deploys.whole()
+            harmless()
+    usual.run()
+
+
+# --- the controller, the host, another deploy
+
+
+def test_the_controller_dies(deploys: Deploys, soak: bool) -> None:
+    row = deploys.row("the controller dies in mid-deploy")
+    started = time.monotonic()
+    deploys.deploy(**deploys.release())
+    took = time.monotonic() - started
+    moments = spread([took * (0.3 + 0.065 * step) for step in range(11)], None if soak else 3)
+    for moment in moments:
+        wanted = deploys.release()
+        running = deploys.begin(**wanted)
+        time.sleep(moment)
+        kill_all(running)
+        deploys.whole()
+        # What it had started on the host may still be at work, and lets go of the lock at its end.
+        deploys.host.check_output(f"flock --timeout 60 {HOME}/lock true")
+        deploys.whole()
+        deploys.deploy(**wanted)
+        assert deploys.whole()["greeting"] == wanted["environment"]["GREETING"]
+        row.count = f"{moments.index(moment) + 1} of {len(moments)}"
+    row.passed = True
+
+
+def test_the_host_restarts(deploys: Deploys, soak: bool) -> None:
+    row = deploys.row("the host restarts in mid-deploy")
+    started = time.monotonic()
+    deploys.deploy(**deploys.release())
+    took, up = time.monotonic() - started, []
+    moments = spread([took * (0.3 + 0.065 * step) for step in range(11)], None if soak else 2)
+    for moment in moments:
+        wanted = deploys.release()
+        running = deploys.begin(**wanted)
+        time.sleep(moment)
+        subprocess.run(["docker", "restart", "--time", "0", deploys.site.container], check=True, capture_output=True)
+        started = time.monotonic()
+        kill_all(running)
+        wait_until(deploys.site.is_up, 60, "up by itself")
+        up.append(time.monotonic() - started)
+        deploys.host.check_output("systemctl is-system-running --wait")
+        deploys.whole()
+        deploys.deploy(**wanted)
+        assert deploys.whole()["greeting"] == wanted["environment"]["GREETING"]
+        row.count = f"{len(up)} of {len(moments)}"
+        row.note = f"up by itself in {max(up):.1f} s"
+    row.passed = True
+
+
+def test_two_deploys_at_once(deploys: Deploys, soak: bool) -> None:
+    row = deploys.row("two deploys at once")
+    outcomes: Counter[str] = Counter()
+    for _ in range(3 if soak else 1):
+        wanted = [deploys.release(), deploys.release()]
+        running = [deploys.begin(**options) for options in wanted]
+        outputs = [deploy.communicate()[0] for deploy in running]
+        for deploy, output in zip(running, outputs, strict=True):
+            assert deploy.returncode == 0 or BUSY in output, output
+            outcomes["waited" if deploy.returncode == 0 else "refused"] += 1
+        assert any(deploy.returncode == 0 for deploy in running)
+        said = deploys.whole()
+        assert said["greeting"] in [options["environment"]["GREETING"] for options in wanted]
+        row.count = int(row.count) + 1
+    row.note = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+    row.passed = True
+
+
+def test_a_deploy_that_waits_too_long_is_refused(deploys: Deploys) -> None:
+    row = deploys.row("a deploy while another one does not end")
+    before = deploys.footprint()
+    holding = subprocess.Popen(["docker", "exec", deploys.site.container, "flock", f"{HOME}/lock", "sleep", "60"])
+    output = deploys.refused(**deploys.release())
+    deploys.host.check_output(f"fuser --kill {HOME}/lock")
+    holding.wait()
+    assert BUSY in output
+    assert deploys.footprint() == before
+    row.count, row.note, row.passed = 1, "refused", True
