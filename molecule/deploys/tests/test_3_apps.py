@@ -1,0 +1,111 @@
+"""Several apps on a host, and one play over several hosts."""
+
+import re
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from deploying import Deploys
+from hosts import APP, ROOT, look, play
+
+BLOG = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({{"type": message["type"] + ".complete"}})
+            if message["type"] == "lifespan.shutdown":
+                return
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": b"{}"}})
+"""
+
+
+class Blog:
+    """A second app beside the scenario's own."""
+
+    def __init__(self, deploys: Deploys, directory: Path) -> None:
+        self.deploys = deploys
+        self.source = directory / "blog"
+        self.source.mkdir()
+        (self.source / "requirements.txt").write_text("# Nothing, with --hash=\n")
+        inventory = yaml.safe_load((ROOT / "molecule/deploys/inventory.yml").read_text())
+        apps = inventory["slipway"]["vars"]["slipway_apps"]
+        apps[APP]["source"]["path"] = str(ROOT / "sample_app")
+        apps["blog"] = {
+            "domains": ["blog.example"],
+            "source": {"path": str(self.source)},
+            "entrypoint": "main:app",
+            "drain_seconds": 1,
+            "after_switch": 'echo switched >> "$STATE_DIRECTORY/hooks"',
+            "after_rollback": 'echo back >> "$STATE_DIRECTORY/hooks"',
+        }
+        self.layer = directory / "blog.yml"
+        hosts = {deploys.site.container: {"slipway_apps": apps}}
+        self.layer.write_text(yaml.safe_dump({"blog": {"hosts": hosts}}))
+
+    def play(self, playbook: str, *arguments: str, text: str = "") -> str:
+        """Run a playbook with the second app in the inventory, which then serves this text."""
+        if text:
+            (self.source / "main.py").write_text(BLOG.format(text))
+        inventories = (self.layer, self.deploys.layer())
+        return play(self.deploys.site.container, *arguments, inventories=inventories, playbook=playbook)
+
+    def text(self) -> str:
+        """What it serves."""
+        # Only the names of the first app are in the certificate that is trusted elsewhere.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with httpx.Client(verify=context, trust_env=False) as client:
+            return client.get(
+                f"https://127.0.0.1:{self.deploys.site.port(443)}/",
+                headers={"Host": "blog.example"},
+                extensions={"sni_hostname": "blog.example"},
+            ).text
+
+
+@pytest.mark.only("debian-13")
+def test_an_app_comes_and_goes_beside_another(deploys: Deploys, tmp_path: Path) -> None:
+    host, blog = deploys.host, Blog(deploys, tmp_path)
+    row = deploys.row("a second app: added, deployed, rolled back, removed; the first one's master stays")
+    deploys.deploy()
+    before = look(host)
+    blog.play("site", text="one")
+    assert blog.text() == "one"
+    blog.play("deploy", "-e", "app=blog", text="two")
+    assert blog.text() == "two"
+    assert "rollback" in blog.play("releases", "-e", "app=blog")
+    blog.play("rollback", "-e", "app=blog")
+    assert blog.text() == "one"
+    hooks = host.file("/var/lib/slipway/blog/hooks").content_string
+    assert hooks.split() == ["switched", "switched", "back"]
+    assert deploys.deploy().count("is live here, but not in the inventory") == 1
+    assert "its data stays" in blog.play("remove", "-e", "app=blog")
+    assert host.file("/var/lib/slipway/blog/hooks").exists
+    with pytest.raises(httpx.ConnectError):
+        blog.text()
+    assert not host.run("ls /etc/systemd/system /run/slipway | grep blog").stdout
+    assert not host.run("ls -d /srv/slipway/blog /etc/slipway/blog").stdout
+    assert host.check_output("systemctl --failed --quiet --no-legend") == ""
+    assert look(host) == before
+    row.count, row.passed = 1, True
+
+
+@pytest.mark.only("debian-13")
+def test_a_failure_on_one_host_stops_the_rest(deploys: Deploys, tmp_path: Path) -> None:
+    row = deploys.row("two hosts, one after the other: a failure on the first stops the second")
+    layer = tmp_path / "broken.yml"
+    options: dict[str, Any] = {APP: {**deploys.options, "entrypoint": "guestbook.main:nothing", "ready_seconds": 10}}
+    layer.write_text(yaml.safe_dump({"debian": {"vars": {"slipway_app_overrides_test": options}}}))
+    before = deploys.footprint()
+    arguments = ("--limit", "debian", "-e", "slipway_serial=1")
+    with pytest.raises(AssertionError) as refused:
+        play(deploys.site.container, *arguments, inventories=(layer,), playbook="deploy")
+    said = str(refused.value)
+    assert re.search(r"slipway-deploys-debian-12 .* failed=1 ", said)
+    assert not re.search(r"(?m)^(ok|changed|included|fatal).*slipway-deploys-debian-13", said)
+    assert deploys.footprint() == before
+    row.count, row.passed = 1, True
