@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.testing import patch_module_args
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -33,6 +34,7 @@ from ansible_collections.slipway.asgi.plugins.module_utils import slots as modul
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
 from ansible_collections.slipway.asgi.plugins.module_utils.slots import Front, Probe, Slots, Work, locked, summary
+from ansible_collections.slipway.asgi.plugins.module_utils.wanted import APP_OPTIONS
 from ansible_collections.slipway.asgi.plugins.modules import release as release_module
 from ansible_collections.slipway.asgi.plugins.modules import release_plan
 from ansible_collections.slipway.asgi.plugins.modules.release import STATES, _take_over
@@ -1010,20 +1012,25 @@ class TestPlan:
         ]
         assert release_plan.differences(app, {**found, "switch": []}) == []
 
+    @staticmethod
+    def app_from(url: str, version: str) -> dict[str, Any]:
+        """An app as the module gets it from Ansible."""
+        given = {"name": "shop", "source": {"git": url, "version": version}, "domains": [DOMAIN]}
+        app: dict[str, Any] = ArgumentSpecValidator(APP_OPTIONS).validate(given).validated_parameters
+        return app
+
+    @pytest.mark.usefixtures("sandboxed")
     def test_what_a_host_cannot_tell_is_its_answer(self) -> None:
-        app = {"source": {"git": "file:///nowhere", "version": "v1"}, "python": "system", "build": ""}
-        answer = release_plan.identify(app, "")
+        answer = release_plan.identify("", self.app_from("file:///nowhere", "v1"), {})
         assert isinstance(answer, Failed)
         assert "source.git: reading file:///nowhere failed" in str(answer)
 
-    def test_a_version_is_pinned_to_its_commit(self, tmp_path: Path) -> None:
-        for arguments in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message=x"]):
-            git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
-            subprocess.run(git, check=True, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull})
-        app = {"source": {"git": f"file://{tmp_path}", "version": "HEAD"}, "python": "system", "build": ""}
-        identity = release_plan.identify(app, "")
+    @pytest.mark.usefixtures("sandboxed")
+    def test_a_version_is_pinned_to_its_commit(self, repository: Path) -> None:
+        app = self.app_from(f"file://{repository}", "HEAD")
+        identity = release_plan.identify("", app, {})
         assert len(app["source"]["version"]) == 40
-        assert release_plan.identify(app, "") == identity
+        assert release_plan.identify("", app, {}) == identity
 
 
 class TestModules:
@@ -1079,6 +1086,7 @@ class TestModules:
         assert found["diff"][0]["after"] == f"release: {plan['release']}\nslot: blue\n"
         assert self.run(release_plan.main, {"apps": [], "server": ""}, capsys)["changed"] is False
 
+    @pytest.mark.usefixtures("sandboxed")
     def test_release_plan_names_all_that_a_host_cannot_have(
         self, host: Host, capsys: pytest.CaptureFixture[str]
     ) -> None:
