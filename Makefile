@@ -18,10 +18,15 @@ demo: ## from nothing to the sample app at https://localhost:8443, in a containe
 	@printf '\nhttps://localhost:8443/ is up. To ask it, trusting its certificate:\n'
 	@printf '  curl --cacert .cache/demo.pem https://localhost:8443/health\n'
 
+.PHONY: demo-deploy
+demo-deploy: ## the demo's next version and colour, deployed while load runs
+	@[[ -f .cache/demo.pem ]] && docker exec slipway-demo true 2>/dev/null || $(MAKE) --no-print-directory demo
+	@.venv/bin/python bench/demo_deploy.py
+
 .PHONY: down
 down: ## remove the demo and all that it made
 	@if docker info >/dev/null 2>&1; then scripts/testbed controller && $(DEMO) molecule/shared/destroy.yml; fi
-	@rm -f .cache/demo.pem inventories/demo/.session_key
+	@rm -rf .cache/demo.pem .cache/demo-app .cache/demo-deploy.log inventories/demo/.session_key
 
 .PHONY: test
 test: ## everything below, each layer timed

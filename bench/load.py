@@ -28,6 +28,27 @@ REQUEST_SECONDS = 60.0
 WHO = "/api/about"
 ECHO = "/api/echo"
 SLOW = "/api/slow"
+# What a WebSocket is closed with by a server that goes while another one is there.
+SERVICE_RESTART = 1012
+
+
+@dataclasses.dataclass
+class Life:
+    """One WebSocket that the server closed; times are seconds of the epoch.
+
+    Attributes:
+        opened: when it was open.
+        closed: when the server closed it.
+        code: by which code.
+        back: when the next one was open in its place, 0 as long as none is.
+        release: what the next one said that it is served by.
+    """
+
+    opened: float
+    closed: float
+    code: int
+    back: float = 0.0
+    release: str = ""
 
 
 @dataclasses.dataclass
@@ -39,23 +60,33 @@ class Report:
         failed: how many failed, by kind.
         silence: the longest time, in seconds, in which none of them was answered.
         served: how many of those that say so were answered by each release and slot.
-        closes: how many WebSockets the server closed, by code.
-        lives: for each WebSocket that the server closed, the seconds that it lived and those until the next was open.
+        lives: each WebSocket that the server closed.
     """
 
     requests: int = 0
     failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     silence: float = 0.0
     served: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
-    closes: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
-    lives: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    lives: list[Life] = dataclasses.field(default_factory=list)
+
+    def add(self, other: Report) -> None:
+        """Count what another report counted as well."""
+        self.requests += other.requests
+        self.failed += other.failed
+        self.silence = max(self.silence, other.silence)
+        self.served += other.served
+        self.lives += other.lives
+
+    def failures(self) -> str:
+        """What failed, for a reader."""
+        return ", ".join(f"{count} {kind}" for kind, count in sorted(self.failed.items())) or "0"
 
     def __str__(self) -> str:
-        failed = ", ".join(f"{count} {kind}" for kind, count in sorted(self.failed.items())) or "0"
         served = ", ".join(f"{release} {slot} {count}" for (release, slot), count in sorted(self.served.items()))
-        closed = "".join(f"; {count} WebSockets closed with {code}" for code, count in sorted(self.closes.items()))
+        closes = collections.Counter(life.code for life in self.lives)
+        closed = "".join(f"; {count} WebSockets closed with {code}" for code, count in sorted(closes.items()))
         silence = f"longest silence {self.silence * 1000:.0f} ms"
-        return f"{self.requests} requests, failed: {failed}; {silence}; {served}{closed}"
+        return f"{self.requests} requests, failed: {self.failures()}; {silence}; {served}{closed}"
 
 
 class Connection:
@@ -112,7 +143,7 @@ class Connection:
 
 
 class Load:
-    """Clients that ask without a pause, in a thread of their own, between enter and exit.
+    """Clients that ask again and again, in a thread of their own, between enter and exit.
 
     Args:
         address: where to connect to, such as ``https://127.0.0.1:8443``.
@@ -122,19 +153,29 @@ class Load:
             half of each post.
         sockets: how many WebSockets are held open beside them.
         slow: how many slow downloads go on beside them.
+        pace: the seconds from one question of a client to its next; 0 is as soon as it has its answer.
     """
 
     def __init__(
-        self, address: str, certificate: str, name: str = "", clients: int = 32, sockets: int = 0, slow: int = 1
+        self,
+        address: str,
+        certificate: str,
+        name: str = "",
+        *,
+        clients: int = 32,
+        sockets: int = 0,
+        slow: int = 1,
+        pace: float = 0.0,
     ) -> None:
         self.address = address
         self.name = name or urlsplit(address).hostname or ""
         self.context = ssl.create_default_context(cadata=certificate)
-        self.clients, self.sockets, self.slow = clients, sockets, slow
+        self.clients, self.sockets, self.slow, self.pace = clients, sockets, slow, pace
         self.report = Report()
         self._last = time.monotonic()
         self._running = False
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Load:
         self._running = True
@@ -147,12 +188,28 @@ class Load:
     ) -> None:
         self._running = False
         self._thread.join()
+        if self._error and not error:
+            raise self._error
+
+    def take(self) -> Report:
+        """What was seen since the start, or since it was taken before."""
+        taken, self.report = self.report, Report()
+        return taken
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:
+            self._error = error
+            raise
 
     async def _main(self) -> None:
-        tasks = [self._ask(number) for number in range(self.clients)]
-        tasks += [self._download() for _ in range(self.slow)]
         watchers = [asyncio.create_task(self._watch()) for _ in range(self.sockets)]
-        await asyncio.gather(*tasks)
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self.clients):
+                tasks.create_task(self._ask(number))
+            for _ in range(self.slow):
+                tasks.create_task(self._download())
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
@@ -163,6 +220,7 @@ class Load:
         count = 0
         while self._running:
             count += 1
+            due = time.monotonic() + self.pace
             body = f"{number} {count}".encode() if post else b""
             with self._counted(f"{'POST' if post else 'GET'} {'kept' if keep else 'fresh'}"):
                 async with asyncio.timeout(REQUEST_SECONDS):
@@ -174,6 +232,7 @@ class Load:
                 if not post:
                     who = json.loads(answer)
                     self.report.served[who["release"], who["slot"]] += 1
+            await asyncio.sleep(due - time.monotonic())
         connection.close()
 
     async def _download(self) -> None:
@@ -200,35 +259,27 @@ class Load:
         self.report.requests += 1
 
     async def _watch(self) -> None:
-        lost: tuple[float, float] | None = None
-        while True:
-            lost = await self._hold(lost)
-            await asyncio.sleep(0.05)
-
-    async def _hold(self, lost: tuple[float, float] | None) -> tuple[float, float] | None:
-        """Hold a WebSocket open until the server closes it.
-
-        Args:
-            lost: how many seconds the one before it lived, and when it was closed.
-
-        Returns:
-            The same of this one, or what was given where it could not be had.
-        """
+        """Hold a WebSocket open, and another one as soon as the server closes it."""
         parts = urlsplit(self.address)
         address = f"wss://{self.name}:{parts.port or 443}/ws"
-        try:
-            async with websockets.connect(address, host=parts.hostname, ssl=self.context, proxy=None) as connection:
-                opened = time.monotonic()
-                if lost:
-                    self.report.lives.append((lost[0], opened - lost[1]))
-                with contextlib.suppress(websockets.ConnectionClosedError):
-                    async for _ in connection:
-                        pass
-                self.report.closes[connection.close_code or 0] += 1
-                return time.monotonic() - opened, time.monotonic()
-        except (OSError, websockets.WebSocketException) as error:
-            self.report.failed[f"WebSocket: {type(error).__name__}"] += 1
-            return lost
+        lost: Life | None = None
+        while True:
+            try:
+                async with websockets.connect(address, host=parts.hostname, ssl=self.context, proxy=None) as connection:
+                    opened = time.time()
+                    first = json.loads(await connection.recv())
+                    if lost:
+                        lost.back, lost.release = opened, first["about"]["release"]
+                    with contextlib.suppress(websockets.ConnectionClosedError):
+                        async for _ in connection:
+                            pass
+                    lost = Life(opened, time.time(), connection.close_code or 0)
+                    self.report.lives.append(lost)
+                    if lost.code != SERVICE_RESTART:
+                        self.report.failed[f"WebSocket: closed with {lost.code}"] += 1
+            except (OSError, TimeoutError, websockets.WebSocketException) as error:
+                self.report.failed[f"WebSocket: {type(error).__name__}"] += 1
+            await asyncio.sleep(0.05)
 
 
 def main() -> None:
@@ -239,11 +290,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--sockets", type=int, default=4)
+    parser.add_argument("--pace", type=float, default=0.0)
     options = parser.parse_args()
     with open(options.certificate, encoding="ascii") as file:
         certificate = file.read()
     deadline = time.monotonic() + options.seconds
-    load = Load(options.address, certificate, clients=options.clients, sockets=options.sockets)
+    load = Load(options.address, certificate, clients=options.clients, sockets=options.sockets, pace=options.pace)
     with load, contextlib.suppress(KeyboardInterrupt):
         while time.monotonic() < deadline:
             time.sleep(1)

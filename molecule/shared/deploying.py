@@ -1,70 +1,262 @@
-"""What tests that deploy under load share."""
+"""What tests of deploys share: the deploys, the load that watches them, and the table of what was counted."""
 
+import contextlib
 import dataclasses
+import itertools
+import os
+import re
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hosts import APP, DOMAIN, ROOT, Site, play
+from hosts import APP, DOMAIN, ROOT, Site, look, play, start, wait_until
 from load import Load, Report
 
-# One for each row of the table: system, what was done, how many requests, what failed.
-ROWS: list[tuple[str, str, str, str]] = []
+HOME = f"/srv/slipway/{APP}"
+CONFIGURATION = f"/etc/slipway/{APP}"
+# As the scenario's inventory says.
+DRAIN_SECONDS = 5
+# A row with fewer requests has shown nothing.
+LEAST = 5000
+CLIENTS = 32
+SOCKETS = 4
+SLOW = 1
+# Seconds from one question of a client to its next. Without, the load takes all of a small machine for itself.
+PACE = 0.05
+
+_NUMBERS = itertools.count(1)
+
+# Prints when the link `live` changes, with the time in seconds of the epoch, until its input ends.
+_FOLLOW = f"""
+import os, select, sys, time
+last = None
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    now = os.path.basename(os.readlink("{HOME}/live"))
+    if now != last:
+        print(time.time(), last := now, flush=True)
+"""
 
 
 @dataclasses.dataclass
-class Deploys:
-    """One host, what is deployed to it, and the load that watches."""
+class Row:
+    """One row of the table.
 
-    host: Any
-    site: Site
-    directory: Path
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    version: int = 0
+    Attributes:
+        system: the host's distribution.
+        what: what was done.
+        count: how often, or how often of how often.
+        report: what the load saw meanwhile; nothing where there was none.
+        note: what else was measured.
+        passed: whether all that was claimed of it held.
+    """
 
-    def source(self, change: Callable[[Path], None] | None = None) -> Path:
-        """A copy of the sample app with another version, and whatever else is changed in it."""
-        self.version += 1
-        target = self.directory / str(self.version)
-        shutil.copytree(
-            ROOT / "sample_app", target, ignore=shutil.ignore_patterns("dist", "state", ".*", "__pycache__")
+    system: str
+    what: str
+    count: int | str = 0
+    report: Report = dataclasses.field(default_factory=Report)
+    note: str = ""
+    passed: bool = False
+
+    def hold(self, releases: int = 1, slots: int = 1, lost: bool = False) -> None:
+        """Insist that enough was counted and, unless some may be lost, that nothing failed."""
+        served = self.report.served
+        assert self.report.requests >= LEAST, f"{self.what}: only {self.report}"
+        assert len({release for release, _ in served}) >= releases, f"{self.what}: too few releases in {self.report}"
+        assert len({slot for _, slot in served}) >= slots, f"{self.what}: too few slots in {self.report}"
+        assert lost or not self.report.failed, f"{self.what}: {self.report}"
+        self.passed = True
+
+    def cells(self) -> tuple[str, ...]:
+        """What stands in the table."""
+        report = self.report
+        loaded = report.requests > 0
+        return (
+            self.system,
+            self.what,
+            str(self.count),
+            str(report.requests) if loaded else "-",
+            report.failures() if loaded else "-",
+            f"{report.silence * 1000:.0f} ms" if loaded else "-",
+            str(len({release for release, _ in report.served})) if loaded else "-",
+            str(len({slot for _, slot in report.served})) if loaded else "-",
+            self.note or "-",
+            "passed" if self.passed else "FAILED",
         )
+
+
+HEAD = ("system", "what", "count", "requests", "failed", "longest silence", "releases", "slots", "seen", "")
+# In the order of the tests.
+ROWS: list[Row] = []
+
+
+def table() -> Iterator[str]:
+    """The lines of the table, aligned."""
+    cells = [HEAD, *(row.cells() for row in ROWS)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+
+
+class Deploys:
+    """One host, what is deployed to it, and the load that watches.
+
+    Attributes:
+        options: the app's options on top of the scenario's inventory, which hold from deploy to deploy.
+    """
+
+    def __init__(self, host: Any, site: Site, directory: Path) -> None:
+        self.host, self.site, self.directory = host, site, directory
+        self.options: dict[str, Any] = {}
+        self.load = Load(
+            f"https://127.0.0.1:{site.port(443)}",
+            site.certificate,
+            DOMAIN,
+            clients=CLIENTS,
+            sockets=SOCKETS,
+            slow=SLOW,
+            pace=PACE,
+        )
+
+    # --- the table
+
+    def row(self, what: str) -> Row:
+        """A new row."""
+        row = Row(self.site.container.rpartition("deploys-")[2], what)
+        ROWS.append(row)
+        return row
+
+    @contextlib.contextmanager
+    def counted(self, row: Row, least: int = 0) -> Iterator[None]:
+        """Count in a row what the load sees from here to the end of the block, or until it saw so many requests."""
+        self.load.take()
+        try:
+            yield
+            wait_until(lambda: self.load.report.requests >= least, 60, f"{least} requests")
+        finally:
+            row.report.add(self.load.take())
+
+    # --- deploys
+
+    def release(self, change: Callable[[Path], None] | None = None) -> dict[str, Any]:
+        """The options for a new release: the sample app with a version of its own, which its environment knows too.
+
+        Args:
+            change: what else is changed in its source.
+        """
+        version = f"1.0.{next(_NUMBERS)}"
+        target = self.directory / version
+        ignore = shutil.ignore_patterns("dist", "state", ".*", "__pycache__")
+        shutil.copytree(ROOT / "sample_app", target, ignore=ignore)
         about = target / "guestbook/about.py"
-        about.write_text(about.read_text().replace('"1.0.0"', f'"1.0.{self.version}"'))
+        about.write_text(about.read_text().replace('"1.0.0"', f'"{version}"'))
         if change:
             change(target)
-        return target
+        return {"source": {"path": str(target)}, "environment": {"GREETING": f"of {version}"}}
 
-    def deploy(self, playbook: str = "deploy", **options: Any) -> str:
-        """Run a playbook with these options of the app on top of all that were given before."""
+    def layer(self, **options: Any) -> Path:
+        """A layer on top of the scenario's inventory with these options of the app, and those that hold."""
+        path = self.directory / f"layer-{next(_NUMBERS)}.yml"
+        overrides = {"slipway_app_overrides_test": {APP: {**self.options, **options}}}
+        path.write_text(yaml.safe_dump({"test": {"hosts": {self.site.container: None}, "vars": overrides}}))
+        return path
+
+    def deploy(self, playbook: str = "deploy", environment: dict[str, str] | None = None, **options: Any) -> str:
+        """Run a playbook with these options of the app, which then hold, and return what it printed.
+
+        Args:
+            playbook: its name.
+            environment: the app's environment.
+            options: the app's other options.
+        """
+        if environment:
+            options["environment"] = environment
+        layer = self.layer(**options)
         self.options.update(options)
-        layer = self.directory / "layer.yml"
-        overrides = {"slipway_app_overrides_test": {APP: self.options}}
-        layer.write_text(yaml.safe_dump({"test": {"hosts": {self.site.container: None}, "vars": overrides}}))
         return play(self.site.container, inventories=(layer,), playbook=playbook)
 
     def refused(self, **options: Any) -> str:
-        """Deploy what must be refused, and return why it was; what was given before holds again."""
-        before = dict(self.options)
+        """Deploy what must be refused, and return why it was; the options from before hold on."""
+        layer = self.layer(**options)
         try:
-            self.deploy(**options)
+            play(self.site.container, inventories=(layer,), playbook="deploy")
         except AssertionError as error:
             return str(error)
-        finally:
-            self.options = before
         raise AssertionError(f"was not refused: {options}")
 
-    def load(self, **options: Any) -> Load:
-        """A load on this host's site."""
-        address = f"https://127.0.0.1:{self.site.port(443)}"
-        return Load(address, self.site.certificate, DOMAIN, **options)
+    def begin(self, **options: Any) -> subprocess.Popen[str]:
+        """Start a deploy and do not wait for it."""
+        return start(self.site.container, inventories=(self.layer(**options),), playbook="deploy")
 
-    def row(self, what: str, report: Report, least: int = 5000, releases: int = 1) -> None:
-        """Note what a row counted, and insist that it counted enough."""
-        system = self.site.container.rpartition("deploys-")[2]
-        failed = ", ".join(f"{count} {kind}" for kind, count in sorted(report.failed.items())) or "0"
-        ROWS.append((system, what, f"{report.requests} requests", f"failed: {failed}; {report.silence * 1000:.0f} ms"))
-        assert report.requests >= least
-        assert len({release for release, _ in report.served}) >= releases
+    # --- what is there
+
+    def about(self) -> dict[str, Any]:
+        """What the app says of itself."""
+        said: dict[str, Any] = self.site.get("/api/about").json()
+        return said
+
+    def whole(self) -> dict[str, Any]:
+        """Insist that one complete release is live with its own configuration, and return what it says of itself."""
+        slot, release = self.host.check_output(
+            f"cd {HOME} && slot=$(basename $(readlink live)) && release=$(basename $(readlink slots/$slot/release)) "
+            f"&& test -f releases/$release/complete && echo $slot $release"
+        ).split()
+        said = self.about()
+        assert (said["slot"], said["release"]) == (slot, release)
+        assert said["greeting"] == f"of {said['version']}"
+        assert f'"{said["greeting"]}"' in self.host.file(f"{CONFIGURATION}/{slot}/environment").content_string
+        return said
+
+    def footprint(self) -> str:
+        """All that makes the live slot what it is: links, configuration, units, and the pid of its master."""
+        live = look(self.host)
+        slot = live["slot"]
+        return live["master"] + self.host.check_output(
+            f"readlink {HOME}/live {HOME}/slots/{slot}/release {CONFIGURATION}/{slot}; "
+            f"find -L {CONFIGURATION}/{slot} /etc/systemd/system -type f "
+            f"-path '*{slot}*' -exec stat --format='%n %a %U %G %Y' {{}} + -exec sha256sum {{}} + | sort"
+        )
+
+    def drained(self) -> None:
+        """Wait until the slot that is not live has stopped."""
+        unit = f"slipway-{APP}@{'green' if look(self.host)['slot'] == 'blue' else 'blue'}.service"
+        wait_until(
+            lambda: self.host.run(f"systemctl is-active {unit}").stdout.strip() in ("inactive", "failed"),
+            DRAIN_SECONDS + 20,
+            f"{unit} has stopped",
+        )
+
+    @contextlib.contextmanager
+    def followed(self) -> Iterator[list[tuple[float, str]]]:
+        """Follow the link `live`: when, in seconds of the epoch, it came to name which slot; filled in at the end."""
+        seen: list[tuple[float, str]] = []
+        command = ["docker", "exec", "-i", self.site.container, "python3", "-c", _FOLLOW]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as following:
+            try:
+                yield seen
+            finally:
+                output, _ = following.communicate("\n")
+                seen += [(float(when), slot) for when, slot in map(str.split, output.splitlines())]
+
+
+def seconds_on_the_host(output: str) -> float:
+    """The seconds that the module says it took, from what a playbook printed."""
+    found = re.search(r"from slot\s+\w+,\s+([0-9.]+) s", output)
+    assert found, output
+    return float(found[1])
+
+
+def kill_all(running: subprocess.Popen[str]) -> None:
+    """Kill a program and all that it has started, as when a controller loses its power."""
+    found = [running.pid]
+    for pid in found:
+        # Workers of Ansible are in sessions of their own.
+        listed = subprocess.run(["pgrep", "--parent", str(pid)], stdout=subprocess.PIPE, text=True, check=False)
+        found += [int(child) for child in listed.stdout.split()]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    running.communicate()

@@ -1,10 +1,11 @@
 """What tests of converged hosts share: the site as a client meets it from outside, and the host from inside."""
 
 import dataclasses
+import os
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,33 +75,47 @@ def look(host: Any) -> dict[str, Any]:
     return {"slot": slot, "unit": unit, "master": master, "workers": set(workers)}
 
 
-def play(container: str, *arguments: str, inventories: tuple[Path, ...] = (), playbook: str = "site") -> str:
-    """Run a playbook as its user does, against this host alone, and return what it printed.
+def start(
+    container: str,
+    *arguments: str,
+    inventories: tuple[Path, ...] = (),
+    playbook: str = "site",
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """Start a playbook as its user does, against this host alone.
 
     Args:
         container: the host's name in the inventory of the scenario that calls.
         arguments: more arguments for ansible-playbook.
         inventories: layers on top of the scenario's inventory.
         playbook: its name.
-
-    Raises:
-        AssertionError: it failed; the message is what it printed.
+        environment: variables on top of the caller's.
     """
     scenario = container.split("-")[1]
     command = ["ansible-playbook", "-i", str(ROOT / "molecule" / scenario / "inventory.yml")]
     for inventory in inventories:
         command += ["-i", str(inventory)]
-    done = subprocess.run(
+    return subprocess.Popen(
         [*command, "--limit", container, *arguments, f"playbooks/{playbook}.yml"],
         cwd=ROOT,
+        env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+
+
+def play(container: str, *arguments: str, **options: Any) -> str:
+    """Run a playbook to its end, with the options of :func:`start`, and return what it printed.
+
+    Raises:
+        AssertionError: it failed; the message is what it printed.
+    """
+    with start(container, *arguments, **options) as running:
+        output, _ = running.communicate()
+    assert running.returncode == 0, output
+    return output
 
 
 def database_away(host: Any) -> None:

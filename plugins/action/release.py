@@ -13,6 +13,12 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
 from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, credentials_of, secrets_of
 
+# What the states need that take a release from the host itself.
+BY_NAME = {"name", "release", "domains", "ready_path", "ready_seconds"}
+# The states that write a configuration, and those that write the secrets with it.
+CONFIGURED = {"migrated", "live", "reloaded"}
+WITH_SECRETS = {"migrated", "live"}
+
 
 class ActionModule(ActionBase):
     """Send one app with all that its state needs."""
@@ -26,15 +32,17 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         state = arguments.get("state", "live")
-        building = state == "present"
-        files = [] if building else arguments.pop("files", [])
-        arguments.pop("files", None)
-        app = complete(self, arguments["app"], files, variables)
-        if building:
+        files = arguments.pop("files", [])
+        if state == "present":
+            app = complete(self, arguments["app"], [], variables)
             app["archive"] = self._send(app["source"])
             names = ("source.key", "source.token", "index.password")
             arguments["credentials"] = credentials_of(self, arguments["app"], variables, *names)
+        elif state in CONFIGURED:
+            app = complete(self, arguments["app"], files, variables)
         else:
+            app = {key: value for key, value in arguments["app"].items() if key in BY_NAME}
+        if state in WITH_SECRETS:
             arguments["secrets"] = secrets_of(self, arguments["app"], variables)
         if arguments.get("server"):
             arguments["server"] = self._loader.get_text_file_contents(self._find_needle("files", arguments["server"]))

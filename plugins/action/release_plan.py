@@ -38,7 +38,13 @@ class ActionModule(ActionBase):
         }
         found: dict[str, Any] = self._execute_module(
             module_name="slipway.asgi.release_plan",
-            module_args={"apps": apps, "server": server, "secrets": secrets, "credentials": credentials},
+            module_args={
+                "apps": apps,
+                "server": server,
+                "secrets": secrets,
+                "credentials": credentials,
+                "known": arguments.get("known", []),
+            },
             task_vars=variables,
         )
         if found.get("failed"):

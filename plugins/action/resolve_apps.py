@@ -25,6 +25,8 @@ SUPPORTED = {
 # gunicorn 27 and uvicorn 0.54 need it.
 OLDEST_PYTHON = (3, 11)
 
+OPTIONS = {"only": {"type": "str", "default": ""}, "without": {"type": "str", "default": ""}}
+
 
 class ActionModule(ActionBase):
     """Return each role's view of the apps, or fail with every mistake at once."""
@@ -37,6 +39,8 @@ class ActionModule(ActionBase):
         """Resolve the apps of one host."""
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(OPTIONS)
+        only, without = arguments["only"], arguments["without"]
         base = Path(variables.get("inventory_dir") or os.getcwd())
         mistakes: list[str] = []
         own_python = self._own_python(variables, mistakes)
@@ -56,6 +60,11 @@ class ActionModule(ActionBase):
                 )
             if version != own_python:
                 versions.append(app["python"])
+        known = [app["name"] for app in views["app"]]
+        if only and only not in known and not mistakes:
+            mistakes.append(f'app is "{only}": the apps of this host are {", ".join(known) or "none"}')
+        for view in views.values():
+            view[:] = [app for app in view if (not only or app["name"] == only) and app["name"] != without]
         if mistakes:
             count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
             host = variables.get("inventory_hostname")
@@ -65,7 +74,9 @@ class ActionModule(ActionBase):
         packages = {package for app in views["app"] for package in app["packages"]}
         if any(is_ssh(app["source"].get("git") or "https://") for app in views["app"]):
             packages.add("openssh-client")
-        result.update(changed=False, views=views, python_versions=sorted(set(versions)), packages=sorted(packages))
+        result.update(
+            changed=False, views=views, names=known, python_versions=sorted(set(versions)), packages=sorted(packages)
+        )
         return result
 
     def _own_certificates(self, apps: list[dict[str, Any]]) -> list[str]:

@@ -15,7 +15,7 @@ author: The Slipway developers (@slipway)
 positional: results
 options:
   _input:
-    description: The apps of M(slipway.asgi.release_plan).
+    description: The apps, with their plan where M(slipway.asgi.release_plan) has made one.
     type: list
     elements: dict
     required: true
@@ -48,21 +48,26 @@ def summary(apps: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, An
 
 
 def _entry(app: Mapping[str, Any], results: list[Mapping[str, Any]], port: int) -> dict[str, Any]:
-    release, slot = app["plan"]["live"], app["plan"]["live_slot"]
+    plan = app.get("plan", {})
+    release, slot = plan.get("live"), plan.get("live_slot")
     timings: dict[str, float] = {}
+    reasons: list[str] = []
     for result in results:
         for done in result.get("results", []):
             if done.get("item") == app["name"] and "timings" in done:
                 timings.update(done["timings"])
                 release, slot = done["release"], done["slot"]
+                reasons = done.get("reasons", [])
     address = f"https://{app['domains'][0]}{'' if port == 443 else f':{port}'}"
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in timings.items() if seconds >= 0.05)
     if timings:
         told = f"serves release {release} from slot {slot}, {sum(timings.values()):.1f} s ({steps})"
-    elif app["plan"]["switch"]:
-        told = f"would serve release {app['release']} from slot {app['plan']['slot']}"
-    elif app["plan"]["reload"]:
+    elif plan.get("switch"):
+        told = f"would serve release {app['release']} from slot {plan['slot']}"
+    elif plan.get("reload"):
         told = f"would reload release {release} in slot {slot}"
+    elif reasons:
+        told = f"would change: {', '.join(reasons)}"
     else:
         told = f"serves release {release} from slot {slot}, unchanged"
     return {

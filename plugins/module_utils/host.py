@@ -46,8 +46,13 @@ class Layout:
 
     @property
     def previous(self) -> Path:
-        """The link to the slot that was live before; pages of the release before find their assets there."""
+        """The link to the release that was live before; pages of that release find their assets there."""
         return self.home / "previous"
+
+    @property
+    def switching(self) -> Path:
+        """The file that says, from before a switch until nothing is left to do for it, which one is under way."""
+        return self.home / "switching"
 
     @property
     def history(self) -> Path:
@@ -74,6 +79,21 @@ class Layout:
         """What builds of this app may keep; of no other app."""
         return self.root / "var/cache/slipway" / self.name
 
+    @property
+    def state(self) -> Path:
+        """The app's data, the one place that it may write to."""
+        return self.root / "var/lib/slipway" / self.name
+
+    @property
+    def account(self) -> Path:
+        """The file by which its user is made at each boot."""
+        return self.root / "etc/sysusers.d" / f"slipway-{self.name}.conf"
+
+    @property
+    def user(self) -> str:
+        """The user that the app runs as."""
+        return f"slipway-{self.name}"
+
     def release(self, identity: str) -> Path:
         """The directory of a release."""
         return self.releases / identity
@@ -91,7 +111,7 @@ class Layout:
         return self.root / "run/slipway" / f"{self.name}-{slot}.sock"
 
     def unit(self, slot: str, kind: str = "service") -> str:
-        """The name of a slot's unit: kind is service, socket, check.service or migrate.service."""
+        """The name of a slot's unit: kind is service, socket, check.service, migrate.service or a hook's."""
         task, _, suffix = kind.rpartition(".")
         return f"slipway-{self.name}{'-' if task else ''}{task}@{slot}.{suffix}"
 
@@ -99,8 +119,8 @@ class Layout:
         """The slot that the link names, or None before the first release."""
         return _target(self.live)
 
-    def previous_slot(self) -> str | None:
-        """The slot that was live before, or None where its content is gone."""
+    def release_before(self) -> str | None:
+        """The release that was live before another one took its place, or None."""
         return _target(self.previous)
 
     def release_in(self, slot: str) -> str | None:
@@ -183,10 +203,15 @@ class Systemd:
         if output.strip():
             raise Failed(f"systemd does not accept the units as they are:\n{last_lines(output)}")
 
+    def remove(self, paths: Sequence[Path]) -> None:
+        """Remove directories without waiting: thousands of files take some disks seconds."""
+        idle = ("--nice=19", "--property=IOSchedulingClass=idle")
+        run(["systemd-run", "--quiet", "--no-block", "--collect", *idle, "rm", "--recursive", *map(str, paths)])
+
     def journal(self, unit: str, since: float) -> str:
         """A unit's last lines since a time in seconds of the epoch, long ones without their middle."""
         command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=25", f"--unit={unit}"]
-        lines = run([*command, f"--since=@{since:.0f}"]).strip().splitlines()
+        lines = run([*command, f"--since=@{since:.6f}"]).strip().splitlines()
         return "\n".join(line if len(line) <= 600 else f"{line[:200]} [...] {line[-350:]}" for line in lines)
 
     def now(self) -> float:

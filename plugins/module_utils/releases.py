@@ -8,7 +8,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, make_directory, write
 from ansible_collections.slipway.asgi.plugins.module_utils.git import Repository
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, Layout, run
-from ansible_collections.slipway.asgi.plugins.module_utils.sandbox import BUILD_USER, CERTIFICATES, sandboxed
+from ansible_collections.slipway.asgi.plugins.module_utils.sandbox import BUILD_USER, CERTIFICATES, end, sandboxed
 
 UV = "/opt/slipway/uv/bin/uv"
 PYTHONS = "/opt/slipway/python"
@@ -59,6 +60,50 @@ class Inputs:
         chosen = [sorted(self.extras), sorted(self.groups), self.unlocked]
         text = json.dumps([source, python_version(self.python), self.build, self.server, *chosen])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def basis_of(source: Path, unlocked: bool, chosen: bool) -> tuple[str, bool]:
+    """What a source is installed from.
+
+    Args:
+        source: its directory, on the controller or on the host.
+        unlocked: whether something that is no lock may do.
+        chosen: whether extras or groups are asked for.
+
+    Returns:
+        The name of the file, and whether it is a lock.
+
+    Raises:
+        Failed: nothing says what to install, or not with certainty.
+    """
+    requirements = source / "requirements.txt"
+    if (source / "uv.lock").is_file():
+        return "uv.lock", True
+    if requirements.is_file():
+        if chosen:
+            raise Failed(
+                "extras and groups are chosen from uv.lock, and the source has a requirements.txt in its place; "
+                "make a lock with: uv lock; or leave extras and groups out"
+            )
+        hashed = "--hash=" in requirements.read_text(errors="replace")
+        if not (hashed or unlocked):
+            raise Failed(
+                "requirements.txt has no hashes, so it does not say what will be installed; make it with: "
+                "uv pip compile --generate-hashes requirements.in -o requirements.txt; "
+                "or set unlocked: true to install what is newest on the day of the build"
+            )
+        return requirements.name, hashed
+    if not (source / "pyproject.toml").is_file():
+        raise Failed(
+            "the source has neither uv.lock nor requirements.txt, so nothing says what to install; "
+            "make one with: uv lock"
+        )
+    if not unlocked:
+        raise Failed(
+            "the source has a pyproject.toml and no lock, so nothing says which versions to install; "
+            "make one with: uv lock; or set unlocked: true to install what is newest on the day of the build"
+        )
+    return "pyproject.toml", False
 
 
 def python_path(wanted: str) -> Path:
@@ -108,13 +153,26 @@ def build(
         return
     _insist_on(inputs.packages)
     release = layout.release(identity)
+    # What a run that was killed has left, which goes on by itself.
+    end(f"slipway-{layout.name}-build")
     if release.exists():
         shutil.rmtree(release)
     make_directory(release)
     make_directory(layout.cache)
     for path in (release, layout.cache):
         shutil.chown(path, BUILD_USER, BUILD_USER)
-    builder = _Builder(layout, release, inputs, credentials or {}, uv)
+    try:
+        _build(layout, release, inputs, archive, credentials or {}, uv)
+    except BaseException:
+        # Half a release would be in nobody's way but that of a disk that is full.
+        shutil.rmtree(release, ignore_errors=True)
+        raise
+
+
+def _build(
+    layout: Layout, release: Path, inputs: Inputs, archive: str | None, credentials: Mapping[str, str], uv: str
+) -> None:
+    builder = _Builder(layout, release, inputs, credentials, uv)
     commit = builder.fetch(archive)
     python = python_path(inputs.python)
     builder.install(python)
@@ -124,7 +182,7 @@ def build(
         builder.shell(inputs.build, "build")
     builder.compile()
     _take_over(release)
-    facts = {"commit": commit, "python": str(python)}
+    facts = {"version": inputs.source.get("called") or "", "commit": commit, "python": str(python)}
     write(File("complete", json.dumps(facts).encode()), release / "complete")
 
 
@@ -208,23 +266,12 @@ class _Builder:
 
     def install(self, python: Path) -> None:
         """Make the virtual environment from the project's lock, and from nothing else unless that is wanted."""
-        requirements = self.source / "requirements.txt"
-        if (self.source / "uv.lock").is_file():
-            self._sync(python, "uv.lock", locked=True)
-        elif requirements.is_file():
-            self._install_requirements(python, requirements)
-        elif not (self.source / "pyproject.toml").is_file():
-            raise Failed(
-                "the source has neither uv.lock nor requirements.txt, so nothing says what to install; "
-                "make one with: uv lock"
-            )
-        elif self.inputs.unlocked:
-            self._sync(python, "pyproject.toml", locked=False)
+        inputs = self.inputs
+        name, locked = basis_of(self.source, inputs.unlocked, bool(inputs.extras or inputs.groups))
+        if name == "requirements.txt":
+            self._install_requirements(python, self.source / name, locked)
         else:
-            raise Failed(
-                "the source has a pyproject.toml and no lock, so nothing says which versions to install; "
-                "make one with: uv lock; or set unlocked: true to install what is newest on the day of the build"
-            )
+            self._sync(python, name, locked)
 
     def _sync(self, python: Path, name: str, locked: bool) -> None:
         """Install a project by what ``name`` says; a lock names its indexes itself."""
@@ -235,19 +282,7 @@ class _Builder:
         command = [self.uv, "sync", *(["--locked"] if locked else []), *chosen, "--no-editable", f"--python={python}"]
         self._fetching(command, f"installing from {name}", {} if locked else self._index())
 
-    def _install_requirements(self, python: Path, requirements: Path) -> None:
-        if self.inputs.extras or self.inputs.groups:
-            raise Failed(
-                "extras and groups are chosen from uv.lock, and the source has a requirements.txt in its place; "
-                "make a lock with: uv lock; or leave extras and groups out"
-            )
-        hashed = "--hash=" in requirements.read_text(errors="replace")
-        if not (hashed or self.inputs.unlocked):
-            raise Failed(
-                "requirements.txt has no hashes, so it does not say what will be installed; make it with: "
-                "uv pip compile --generate-hashes requirements.in -o requirements.txt; "
-                "or set unlocked: true to install what is newest on the day of the build"
-            )
+    def _install_requirements(self, python: Path, requirements: Path, hashed: bool) -> None:
         venv = str(self.release / ".venv")
         self.sandboxed([self.uv, "venv", "--quiet", f"--python={python}", venv], "making the virtual environment")
         # What is not locked leaves to uv what its requirements need in turn.
@@ -327,20 +362,28 @@ def _take_over(release: Path) -> None:
     run(["sync", "--file-system", str(release)])
 
 
-def retire(layout: Layout, keep: int) -> list[str]:
-    """Remove the oldest releases beyond ``keep``, and what was never finished; what a slot holds always stays.
+def retire(layout: Layout, keep: int, held: Collection[str], remove: Callable[[Sequence[Path]], None]) -> list[str]:
+    """Remove the oldest releases beyond ``keep``, and what was never finished.
+
+    Args:
+        layout: the app's paths.
+        keep: how many stay.
+        held: the ids of those that stay in any case.
+        remove: takes directories away, now or later.
 
     Returns:
         The ids of the removed ones.
     """
-    held = {layout.release_in(slot) for slot in ("blue", "green")}
     found = sorted(layout.releases.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     complete = [path.name for path in found if layout.is_complete(path.name)]
-    spare = max(0, keep - len(held & set(complete)))
-    kept = held | set([name for name in complete if name not in held][:spare])
+    spare = max(0, keep - len(set(held) & set(complete)))
+    kept = {*held, *[name for name in complete if name not in held][:spare]}
     removed = [path for path in found if path.name not in kept]
     for path in removed:
         # Without its marker a release is no release: should this be cut off, the next run finds nothing half-made.
         (path / "complete").unlink(missing_ok=True)
-        shutil.rmtree(path)
-    return [path.name for path in removed]
+    # Out of the way of the next build of the same release.
+    aside = [path.rename(path.with_name(f".{path.name.strip('.')}.{time.time_ns()}")) for path in removed]
+    if aside:
+        remove(aside)
+    return [path.name for path in removed if not path.name.startswith(".")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -87,6 +88,11 @@ def sandboxed(
             ],
             what,
         )
+
+
+def end(unit: str) -> None:
+    """Stop the command of a unit, should it still run."""
+    subprocess.run(["systemctl", "--quiet", "stop", f"{unit}.service"], capture_output=True, check=False)
 
 
 @contextlib.contextmanager

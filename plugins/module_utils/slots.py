@@ -1,8 +1,9 @@
 """The way of a release on a host: stage, probe, switch, verify, retire.
 
 What is on disk is the only state. The link ``live`` names the slot that gets the traffic, and it changes with one
-rename; everything before that rename touches the idle slot alone, everything after it can be done again by the next
-run. So whenever this is cut off, one complete release is live with its own configuration.
+rename. Everything before that rename touches the idle slot alone. What is left to do after it stands in the file
+``switching``, written before the rename, so that the next run can do it. So whenever this is cut off, one complete
+release is live with its own configuration.
 """
 
 from __future__ import annotations
@@ -10,12 +11,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import http.client
 import json
 import os
 import pwd
-import socket
-import ssl
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,21 +30,21 @@ from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
     read_all,
     write,
 )
-from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
+from ansible_collections.slipway.asgi.plugins.module_utils.history import Entry, History
+from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd, run
+from ansible_collections.slipway.asgi.plugins.module_utils.probes import Probe, ask_as, ask_front, ask_socket
 
 # What a SIGHUP takes up by itself; a change of anything else goes through the other slot.
 RELOADABLE = {"gunicorn.conf.py"}
+# The commands of an app that run in its sandbox, each by a unit of its own, where the app has them.
+COMMANDS = ("migrate", "after_switch", "after_rollback")
 # The files of a configuration that are installed as units, by their names there.
-UNITS = ("service", "socket", "check.service", "migrate.service")
+UNITS = ("service", "socket", "check.service", *(f"{command}.service" for command in COMMANDS))
 # Good answers in a row that make an app ready, so that one lucky worker is not enough.
 GOOD_ANSWERS = 3
 # The directory of a configuration that only root may enter.
 SECRETS = "secrets"
-# Where nginx answers this host, and no other, with what the live slot says of its readiness.
-VERIFY_PATH = "/.slipway/ready"
-RELEASE_HEADER = "X-Slipway-Release"
-# Seconds: one probe, the pause between two, and how long another deploy may hold the lock before this one gives up.
-PROBE_SECONDS = 5.0
+# Seconds: the pause between two probes, and how long another deploy may hold the lock before this one gives up.
 PAUSE_SECONDS = 0.1
 # Seconds for which a new release is watched once it has the traffic, and that one look may take then: an app that dies
 # of its first visitors is found while the slot before still runs.
@@ -68,23 +67,6 @@ class Front:
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
-    """How an app is asked whether it is ready.
-
-    Attributes:
-        path: the path that it answers with a status from 200 to 399.
-        host: the Host it is asked for.
-        seconds: how long it has to become ready.
-        patience: how many seconds one answer may take.
-    """
-
-    path: str
-    host: str
-    seconds: float
-    patience: float = PROBE_SECONDS
-
-
-@dataclasses.dataclass(frozen=True)
 class Work:
     """What there is to do, each with the reasons for it.
 
@@ -104,6 +86,41 @@ class Work:
         return [*self.switch, *self.reload, *self.tidy]
 
 
+@dataclasses.dataclass(frozen=True)
+class Switch:
+    """A switch that is under way, as the file ``switching`` holds it.
+
+    Attributes:
+        slot: the slot that it makes live.
+        release: what that holds.
+        before: the slot that was live, or None at a first release.
+        assets: the release whose assets were served beside the live one's, to be restored if the switch is taken back.
+        depth: for a rollback, how many entries of the history came before the one that it goes back to.
+        hook: the app's command that runs once the slot is live.
+        verified: whether it answered behind the front, so that it stays live whatever comes.
+    """
+
+    slot: str
+    release: str
+    before: str | None
+    assets: str | None
+    depth: int | None
+    hook: str
+    verified: bool = False
+
+
+class TakenBack(Failed):
+    """A switch after which the app did not answer as it should; what was live before is live again.
+
+    Attributes:
+        release: what was taken back.
+    """
+
+    def __init__(self, message: str, release: str) -> None:
+        super().__init__(message)
+        self.release = release
+
+
 @contextlib.contextmanager
 def locked(layout: Layout, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Keep every other deploy of this app out; the kernel lets go of the lock when this process ends, however it ends.
@@ -111,18 +128,20 @@ def locked(layout: Layout, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     Raises:
         Failed: another deploy did not finish within ``seconds``.
     """
-    make_directory(layout.home)
-    with open(layout.home / "lock", "w", encoding="ascii") as handle:
-        deadline = time.monotonic() + seconds
-        while True:
+    deadline = time.monotonic() + seconds
+    while True:
+        make_directory(layout.home)
+        with open(layout.home / "lock", "w", encoding="ascii") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                # Whoever held it before may have removed the app, and the file with it.
+                if os.path.exists(handle.name) and os.path.samestat(os.fstat(handle.fileno()), os.stat(handle.name)):
+                    yield
+                    return
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise Failed(f"another deploy of {layout.name} is at work on this host; try again later") from None
-                time.sleep(PAUSE_SECONDS)
-        yield
+        time.sleep(PAUSE_SECONDS)
 
 
 class Slots:
@@ -132,17 +151,30 @@ class Slots:
         layout: the app's paths.
         systemd: the service manager.
         front: what stands before the app.
+        watch: for how many seconds a new release is watched once it has the traffic.
+
+    Attributes:
+        history: what was live.
+        timings: how many seconds each step took.
+        probed: what answered well, and to whom.
     """
 
-    def __init__(self, layout: Layout, systemd: Systemd, front: Front = Front()) -> None:
+    def __init__(self, layout: Layout, systemd: Systemd, front: Front = Front(), watch: float = WATCH_SECONDS) -> None:
         self.layout = layout
         self.systemd = systemd
         self.front = front
+        self.watch = watch
+        self.history = History(layout)
         self.timings: dict[str, float] = {}
+        self.probed: list[str] = []
 
     def idle(self) -> str:
         """The slot that does not get the traffic."""
         return SLOTS[0] if self.layout.live_slot() != SLOTS[0] else SLOTS[1]
+
+    def still(self) -> str:
+        """What a release that is refused leaves, for an error."""
+        return "what served still does" if self.layout.live_slot() else "nothing serves yet"
 
     def generations(self, slot: str) -> Generations:
         """The configurations of this app, and the link to the one of a slot."""
@@ -187,6 +219,8 @@ class Slots:
                 switch.append(f"{self._unit(live, kind)} is {active}")
         if state[self._unit(idle, "service")]["ActiveState"] in ("active", "reloading", "activating"):
             tidy.append(f"{self._unit(idle, 'service')} still runs")
+        if self.layout.switching.exists():
+            tidy.append("a switch was not finished")
         tidy += [
             f"{unit} is not enabled"
             for slot in SLOTS
@@ -195,21 +229,36 @@ class Slots:
         ]
         return Work(switch, reload, tidy)
 
-    def tidy(self, probe: Probe) -> None:
-        """Finish what a run that was cut off had left: verify a switch, stop the idle slot, enable both sockets.
+    def take_over(self, release: str, files: Sequence[File], probe: Probe, back_to: Entry | None = None) -> None:
+        """The whole way of a release that is built: stage, probe, switch, verify, retire, and the app's hook.
+
+        Args:
+            release: its id.
+            files: its configuration.
+            probe: how it is asked whether it is ready.
+            back_to: for a rollback, what it goes back to. That is in a hurry: a drain that still goes on in the slot
+                is cut short, and a release that has served before is not watched.
 
         Raises:
-            Failed: what is live does not answer as it should, and the slot before is live again.
+            Failed: it is not live, and what was live before is; or it is, and its hook failed.
         """
-        # Before its switch, a run has only started the idle slot: then nothing new is live, and nothing to take back.
-        if self.layout.previous_slot() == self.idle() and self.systemd.is_running(self._unit(self.idle(), "service")):
-            self.confirm(self.layout.release_in(self.layout.live_slot() or "") or "", probe)
-        self.retire(self.idle())
-        sockets = [self._unit(slot, "socket") for slot in SLOTS if self.layout.slot(slot).exists()]
-        self.systemd.call("enable", *sockets)
+        slot = self.stage(release, files, hurry=back_to is not None)
+        try:
+            self.start_and_probe(slot, release, probe)
+            switch = self.switch(slot, release, back_to)
+        except BaseException:
+            if self.layout.live_slot() != slot:
+                self.systemd.call("stop", self._unit(slot, "service"))
+            raise
+        self.finish(self.confirm(switch, probe, 0 if back_to else self.watch))
 
-    def stage(self, release: str, files: Sequence[File]) -> str:
+    def stage(self, release: str, files: Sequence[File], hurry: bool = False) -> str:
         """Put a release and its configuration into the idle slot, and have its socket listen.
+
+        Args:
+            release: its id.
+            files: its configuration.
+            hurry: whether a drain that still goes on in that slot is cut short, and not waited for.
 
         Returns:
             The slot.
@@ -221,10 +270,11 @@ class Slots:
             slot = self.idle()
             service = self._unit(slot, "service")
             if self.systemd.is_running(service):
-                # A drain that still goes on ends here: its slot is needed.
+                if hurry:
+                    # Its workers close their WebSockets now, and end what they answer; the master is stopping already.
+                    with contextlib.suppress(Failed):
+                        self.systemd.call("kill", "--signal=SIGQUIT", service)
                 self.systemd.call("stop", service)
-            if self.layout.previous_slot() == slot:
-                self.layout.previous.unlink()
             generations = self.generations(slot)
             if generations.differing({file.path: Fingerprint.of(file) for file in files}):
                 generations.activate(generations.stage(files, private=[SECRETS]))
@@ -240,6 +290,9 @@ class Slots:
         units = {self.layout.units / self._unit(slot, file.path): file for file in files if file.path in UNITS}
         names = [path.name for path in units]
         changed = {path: file for path, file in units.items() if not lies_at(file, path)}
+        for kind in UNITS:
+            if (path := self.layout.units / self._unit(slot, kind)) not in units:
+                path.unlink(missing_ok=True)
         for path, file in changed.items():
             write(dataclasses.replace(file, path=str(path)), path)
         if changed:
@@ -261,23 +314,28 @@ class Slots:
         self.systemd.call("start", socket_unit)
 
     def migrate(self, slot: str) -> None:
-        """Run the app's migration with the release and the configuration of a slot, in the app's own sandbox."""
-        unit = self._unit(slot, "migrate.service")
+        """Run the app's migration with the release and the configuration of a slot.
+
+        Raises:
+            Failed: it ended with another status than 0.
+        """
+        self._command(slot, "migrate", f"the migration failed, so the release does not go live; {self.still()}")
+
+    def _command(self, slot: str, command: str, failure: str) -> None:
+        """Run one of the app's commands by its unit: in the app's own sandbox, with its environment and secrets."""
+        unit = self._unit(slot, f"{command}.service")
         started = self.systemd.now()
-        with self._timed("migrate"):
+        with self._timed(command):
             try:
                 self.systemd.call("start", unit)
             except Failed as error:
-                raise Failed(
-                    "the migration failed, so the release does not go live; what served still does:\n"
-                    f"{self.systemd.journal(unit, started)}"
-                ) from error
+                raise Failed(f"{failure}:\n{self.systemd.journal(unit, started)}") from error
 
     def start_and_probe(self, slot: str, release: str, probe: Probe) -> None:
         """Start the idle slot and wait until it answers well several times in a row.
 
         Raises:
-            Failed: it crashed or never became ready; it is stopped again, and its release is kept for a look.
+            Failed: it crashed or never became ready. It is for the caller to stop it; its release is kept for a look.
         """
         service = self._unit(slot, "service")
         started = self.systemd.now()
@@ -286,9 +344,8 @@ class Slots:
                 self.systemd.call("start", "--no-block", service)
                 self._await(slot, release, probe)
             except Failed as error:
-                self.systemd.call("stop", service)
                 raise Failed(
-                    f"release {release} is refused and what served still does: {error}\n"
+                    f"release {release} is refused; {self.still()}: {error}\n"
                     f"The last lines of {service}:\n{self.systemd.journal(service, started)}"
                 ) from error
 
@@ -307,59 +364,146 @@ class Slots:
             if time.monotonic() > deadline:
                 raise Failed(f"{probe.path} was not answered well within {probe.seconds:g} seconds: {seen}")
             time.sleep(PAUSE_SECONDS)
+        self.probed.append(f"{probe.path} over {self.layout.socket(slot)}")
 
-    def switch(self, slot: str, release: str, probe: Probe, watch: float = WATCH_SECONDS) -> None:
-        """Give a probed slot the traffic, look at it as a client would, and take the traffic back if it is not right.
+    def switch(self, slot: str, release: str, back_to: Entry | None = None) -> Switch:
+        """Give a probed slot the traffic.
 
         Args:
-            slot: the probed slot.
+            slot: the slot.
             release: what it holds.
+            back_to: for a rollback, what it goes back to.
+
+        Returns:
+            What is under way now, for :meth:`confirm`.
+        """
+        before = self.layout.live_slot()
+        leaving = self.layout.release_in(before) if before else None
+        switch = Switch(
+            slot=slot,
+            release=release,
+            before=before,
+            assets=self.layout.release_before(),
+            depth=self.history.depth(back_to) if back_to else None,
+            hook="after_rollback" if back_to else "after_switch",
+        )
+        with self._timed("switch"):
+            self._note(switch)
+            if leaving and leaving != release:
+                point(self.layout.previous, f"releases/{leaving}")
+            point(self.layout.live, f"slots/{slot}")
+        return switch
+
+    def under_way(self) -> Switch | None:
+        """The switch that a run which was cut off has left; one that never happened is put aside."""
+        try:
+            switch = Switch(**json.loads(self.layout.switching.read_text()))
+        except FileNotFoundError:
+            return None
+        if (self.layout.live_slot(), self.layout.release_in(switch.slot)) == (switch.slot, switch.release):
+            return switch
+        self._restore_assets(switch)
+        self.layout.switching.unlink()
+        return None
+
+    def settle(self, probe: Probe) -> Switch | None:
+        """Verify a switch that was cut off before it was.
+
+        Returns:
+            It, for :meth:`finish`, or None where nothing was cut off.
+
+        Raises:
+            TakenBack: it does not answer as it should.
+        """
+        switch = self.under_way()
+        if switch is None or switch.verified:
+            return switch
+        return self.confirm(switch, probe, self.watch)
+
+    def confirm(self, switch: Switch, probe: Probe, watch: float) -> Switch:
+        """Look at the live slot as a client would; if it is not right, the one before it is live again.
+
+        Args:
+            switch: the switch that made it live.
             probe: how it is asked.
             watch: for how many seconds it is looked at.
 
-        Raises:
-            Failed: it did not answer behind the front; the slot that was live before is live again.
-        """
-        before = self.layout.live_slot()
-        with self._timed("switch"):
-            if before:
-                point(self.layout.previous, f"slots/{before}")
-            point(self.layout.live, f"slots/{slot}")
-        self.confirm(release, probe, watch)
-        # The slot whose reload was cut off is no longer live.
-        self.layout.reloading.unlink(missing_ok=True)
-
-    def confirm(self, release: str, probe: Probe, watch: float = WATCH_SECONDS) -> None:
-        """Look at the live slot as a client would; if it is not right, the one before it is live again.
+        Returns:
+            The switch, verified.
 
         Raises:
-            Failed: it was not right.
+            TakenBack: it was not right.
         """
-        slot, before = self.layout.live_slot() or "", self.layout.previous_slot()
         started = self.systemd.now()
         try:
             with self._timed("verify"):
-                self._verify(slot, release, dataclasses.replace(probe, patience=LOOK_SECONDS), watch)
+                self._verify(switch, dataclasses.replace(probe, patience=LOOK_SECONDS), watch)
         except Failed as error:
-            if before:
-                point(self.layout.live, f"slots/{before}")
-                self.layout.previous.unlink()
-            else:
-                self.layout.live.unlink()
-            service = self._unit(slot, "service")
-            self.systemd.call("stop", service)
-            back = f"release {self.layout.release_in(before)} is live again" if before else "nothing is live"
-            raise Failed(
-                f"release {release} was taken back after the switch, {back}: {error}\n"
-                f"The last lines of {service}:\n{self.systemd.journal(service, started)}"
+            self._take_back(switch)
+            service = self._unit(switch.slot, "service")
+            back = "nothing is live"
+            if switch.before:
+                back = f"release {self.layout.release_in(switch.before)} is live again"
+            raise TakenBack(
+                f"release {switch.release} was taken back after the switch, {back}: {error}\n"
+                f"The last lines of {service}:\n{self.systemd.journal(service, started)}",
+                switch.release,
             ) from error
+        switch = dataclasses.replace(switch, verified=True)
+        self._note(switch)
+        return switch
 
-    def _verify(self, slot: str, release: str, probe: Probe, watch: float) -> None:
-        service = self._unit(slot, "service")
+    def _take_back(self, switch: Switch) -> None:
+        if switch.before:
+            point(self.layout.live, f"slots/{switch.before}")
+            # It runs, unless the host was restarted in between.
+            self.systemd.call("start", "--no-block", self._unit(switch.before, "service"))
+        else:
+            self.layout.live.unlink()
+        self._restore_assets(switch)
+        self.layout.switching.unlink()
+        self.systemd.call("stop", self._unit(switch.slot, "service"))
+
+    def finish(self, switch: Switch) -> None:
+        """Do what follows a verified switch: remember it, retire the slot before, run the app's hook.
+
+        Raises:
+            Failed: the hook failed; the release stays live, and the next run tries the hook again.
+        """
+        # The slot whose reload was cut off is no longer live.
+        self.layout.reloading.unlink(missing_ok=True)
+        if switch.depth is not None:
+            self.history.cut(switch.depth)
+        self.history.remember()
+        self.retire(self.idle())
+        if (self.layout.configuration / switch.slot / f"{switch.hook}.service").exists():
+            failure = f"release {switch.release} is live, but {switch.hook} failed; the next run tries it again"
+            self._command(switch.slot, switch.hook, failure)
+        self.layout.switching.unlink()
+
+    def tidy(self) -> None:
+        """Finish what a run that was cut off had left: stop the idle slot, enable both sockets, run a hook."""
+        self.retire(self.idle())
+        sockets = [self._unit(slot, "socket") for slot in SLOTS if self.layout.slot(slot).exists()]
+        self.systemd.call("enable", *sockets)
+        if switch := self.under_way():
+            self.finish(switch)
+
+    def _note(self, switch: Switch) -> None:
+        write(File("switching", json.dumps(dataclasses.asdict(switch)).encode()), self.layout.switching)
+
+    def _restore_assets(self, switch: Switch) -> None:
+        if switch.assets:
+            point(self.layout.previous, f"releases/{switch.assets}")
+        else:
+            self.layout.previous.unlink(missing_ok=True)
+
+    def _verify(self, switch: Switch, probe: Probe, watch: float) -> None:
+        service = self._unit(switch.slot, "service")
         socket_path = self.layout.live / "socket"
         looks: tuple[Callable[[], str], ...] = (
-            lambda: ask_as(self.front.user, socket_path, probe, release),
-            lambda: ask_front(self.front.port, probe, release),
+            lambda: ask_as(self.front.user, socket_path, probe, switch.release),
+            lambda: ask_front(self.front.port, probe, switch.release),
         )
         restarts = self.systemd.show(service)[service]["NRestarts"]
         deadline = time.monotonic() + watch
@@ -373,6 +517,7 @@ class Slots:
             if bad == GOOD_ANSWERS:
                 raise Failed(problem)
             if not bad and time.monotonic() > deadline:
+                self.probed += [f"{probe.path} as {self.front.user}", f"{probe.path} at https://{probe.host}"]
                 return
             time.sleep(PAUSE_SECONDS)
 
@@ -422,77 +567,70 @@ class Slots:
                     f"{self.systemd.journal(self._unit(slot, 'check.service'), started)}"
                 ) from error
 
-    def remember(self, reloaded: bool = False) -> None:
-        """Note what is live, with its configuration, so that it can be gone back to once it no longer is.
-
-        Args:
-            reloaded: the configuration is the same server's new one, which takes the place of the one before.
-        """
-        entry = self._now()
-        if entry is None:
-            return
-        history = self.history()
-        if reloaded and history and history[-1]["release"] == entry["release"]:
-            history.pop()
-        if not history or history[-1] != entry:
-            self._write_history([*history, entry])
-
-    def history(self) -> list[dict[str, str]]:
-        """What was live, oldest first, each with its configuration, as far as both are still on the host."""
-        try:
-            entries: list[dict[str, str]] = json.loads(self.layout.history.read_text())
-        except FileNotFoundError:
-            return []
-        store = self.generations(SLOTS[0]).store
-        return [
-            entry
-            for entry in entries
-            if self.layout.is_complete(entry["release"]) and (store / entry["configuration"]).is_dir()
-        ]
-
-    def forget(self, entry: Mapping[str, str]) -> None:
-        """Drop an entry of the history and all that came after it: a rollback goes further back the next time."""
-        history = self.history()
-        # The same can have been live several times; it is the last time that was gone back to.
-        while history and history.pop() != entry:
-            pass
-        self._write_history(history)
-
-    def before(self) -> dict[str, str] | None:
-        """The last entry of the history that is not what is live now, or None."""
-        live = self.layout.live_slot()
-        generation = self.generations(live).current() if live else None
-        now = {
-            "release": self.layout.release_in(live) if live else None,
-            "configuration": generation and generation.name,
-        }
-        return next((entry for entry in reversed(self.history()) if entry != now), None)
-
-    def recall(self, entry: Mapping[str, str]) -> list[File]:
+    def recall(self, entry: Entry) -> list[File]:
         """The configuration of an entry of the history, with the secrets as they are now."""
-        store = self.generations(SLOTS[0]).store
         current = self.generations(self.layout.live_slot() or SLOTS[0]).current()
-        files = {file.path: file for file in read_all(store / entry["configuration"])}
-        secrets = (
-            {file.path: file for file in read_all(current) if file.path.startswith(f"{SECRETS}/")} if current else {}
-        )
-        return [secrets.get(path, file) for path, file in files.items()]
+        secrets = {file.path: file for file in read_all(current) if _is_secret(file.path)} if current else {}
+        return [secrets.get(file.path, file) for file in read_all(self.history.files_of(entry))]
 
-    def _now(self) -> dict[str, str] | None:
-        """What is live, as an entry of the history."""
-        live = self.layout.live_slot()
-        generation = self.generations(live).current() if live else None
-        release = self.layout.release_in(live) if live else None
-        return {"release": release, "configuration": generation.name} if release and generation else None
-
-    def _write_history(self, history: Sequence[Mapping[str, str]]) -> None:
-        write(File("history", json.dumps(history).encode()), self.layout.history)
+    def held(self) -> set[str]:
+        """The releases that have to stay: of both slots, of the assets, and what a rollback goes back to."""
+        back = self.history.before()
+        held = {self.layout.release_in(slot) for slot in SLOTS} | {self.layout.release_before(), back and back.release}
+        return {release for release in held if release}
 
     def prune(self) -> None:
         """Remove the configurations that neither a slot nor the history has."""
         store = self.generations(SLOTS[0])
         held = [path for slot in SLOTS if (path := self.generations(slot).current())]
-        store.prune([*held, *(store.store / entry["configuration"] for entry in self.history())])
+        store.prune([*held, *map(self.history.files_of, self.history.entries())])
+
+    def remove(self, data: bool) -> None:
+        """Take the app off the host; done again, this finishes what was cut off.
+
+        Args:
+            data: whether its data and its user go, too.
+        """
+        with self._timed("remove"):
+            # Without the link, no boot starts it again.
+            self.layout.live.unlink(missing_ok=True)
+            units = self._installed()
+            if units:
+                self.systemd.call("disable", *[unit for unit in units if unit.endswith(".socket")])
+                self.systemd.call("stop", *units)
+                for unit in units:
+                    (self.layout.units / unit).unlink()
+                self.systemd.call("daemon-reload")
+            if data and self._has_user():
+                run(["userdel", self.layout.user])
+            for path in self._places(data):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            # Last: the lock lies in it.
+            shutil.rmtree(self.layout.home)
+
+    def is_there(self, data: bool) -> bool:
+        """Whether :meth:`remove` has anything to take away."""
+        found = any(path.exists() for path in self._places(data))
+        return found or bool(self._installed()) or (data and self._has_user())
+
+    def _places(self, data: bool) -> list[Path]:
+        layout = self.layout
+        places = [*map(layout.socket, SLOTS), layout.history, layout.releases, layout.configuration, layout.cache]
+        return [*places, layout.account, layout.state] if data else places
+
+    def _installed(self) -> list[str]:
+        units = [self._unit(slot, kind) for slot in SLOTS for kind in UNITS]
+        return [unit for unit in units if (self.layout.units / unit).exists()]
+
+    def _has_user(self) -> bool:
+        try:
+            pwd.getpwnam(self.layout.user)
+        except KeyError:
+            return False
+        return True
 
     @contextlib.contextmanager
     def _timed(self, step: str) -> Iterator[None]:
@@ -503,95 +641,46 @@ class Slots:
             self.timings[step] = round(time.monotonic() - started, 3)
 
 
-class _SocketConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-class _FrontConnection(http.client.HTTPConnection):
-    """HTTPS to this host, whatever address the name has."""
-
-    def connect(self) -> None:
-        # Not the default context: it reads all of the host's CAs each time, and this one asks none of them.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        plain = socket.create_connection(("127.0.0.1", self.port), self.timeout)
-        self.sock = context.wrap_socket(plain, server_hostname=self.host)
-
-
-def ask_socket(path: Path, probe: Probe, release: str) -> str:
-    """Ask an app over its own socket whether it is ready, and whether it is the release that is meant.
-
-    Returns:
-        "" where it is, else what is wrong.
-    """
-    return _ask(_SocketConnection(path, probe.patience), probe.path, probe.host, release)
-
-
-def ask_as(user: str, path: Path, probe: Probe, release: str) -> str:
-    """The same, as another user of this host: the front's, whose rights are the ones that count."""
-    try:
-        account = pwd.getpwnam(user)
-    except KeyError:
-        return f"this host has no user {user}, as whom the front would connect"
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException):
-            if account.pw_uid != os.geteuid():
-                os.initgroups(user, account.pw_gid)
-                os.setgid(account.pw_gid)
-                os.setuid(account.pw_uid)
-            os.write(writer, json.dumps(ask_socket(path, probe, release)).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as stream:
-        answer = stream.read()
-    os.waitpid(child, 0)
-    problem = json.loads(answer) if answer else "the question could not be asked"
-    return f"as {user}: {problem}" if problem else ""
-
-
-def ask_front(port: int, probe: Probe, release: str) -> str:
-    """The same over HTTPS through the front of this host.
-
-    The certificate is not checked here: it may be a self-signed one, and the connection does not leave the host.
-    """
-    problem = _ask(_FrontConnection(probe.host, port, timeout=probe.patience), VERIFY_PATH, probe.host, release)
-    return f"over HTTPS through the front: {problem}" if problem else ""
-
-
-def _ask(connection: http.client.HTTPConnection, path: str, host: str, release: str) -> str:
-    headers = {"Host": host, "X-Forwarded-Proto": "https", "X-Forwarded-Host": host, "Connection": "close"}
-    try:
-        connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read(2000).decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException) as error:
-        return f"no answer: {error or type(error).__name__}"
-    finally:
-        connection.close()
-    if not 200 <= answer.status < 400:
-        return f"status {answer.status}: {body[:500]}"
-    found = answer.headers.get(RELEASE_HEADER)
-    return "" if found == release else f"release {found} answered in place of {release}"
-
-
 def summary(slots: Slots) -> dict[str, Any]:
     """What is live now, for a result."""
     live = slots.layout.live_slot()
-    previous = slots.layout.previous_slot()
     return {
         "slot": live,
         "release": slots.layout.release_in(live) if live else None,
-        "previous": slots.layout.release_in(previous) if previous else None,
+        "previous": slots.layout.release_before(),
+        "probed": slots.probed,
+        "timings": slots.timings,
     }
+
+
+def difference(slots: Slots, release: str | None, slot: str | None, files: Sequence[File]) -> list[dict[str, str]]:
+    """The diff between what is live and a release with a configuration in a slot, without any secret.
+
+    Args:
+        slots: the app's slots.
+        release: what will be live.
+        slot: in which slot.
+        files: with which configuration.
+
+    Returns:
+        An entry for release and slot and one for each file, of those that differ.
+    """
+    layout = slots.layout
+    live = layout.live_slot()
+    texts = slots.generations(live or SLOTS[0]).before() if live else {}
+    old = {"release and slot": f"release: {layout.release_in(live or '')}\nslot: {live}\n", **texts}
+    new = {
+        "release and slot": f"release: {release}\nslot: {slot}\n",
+        **{file.path: file.content.decode(errors="replace") for file in files},
+    }
+    entries = []
+    for path in [path for path in new | old if not _is_secret(path)]:
+        before, after = old.get(path, ""), new.get(path, "")
+        if before != after:
+            header = f"{layout.name}: {path}"
+            entries.append({"before_header": header, "after_header": header, "before": before, "after": after})
+    return entries
+
+
+def _is_secret(path: str) -> bool:
+    return path.startswith(f"{SECRETS}/")

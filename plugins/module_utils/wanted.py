@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
+from ansible_collections.slipway.asgi.plugins.module_utils.probes import Probe
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import Inputs
-from ansible_collections.slipway.asgi.plugins.module_utils.slots import SECRETS, Probe
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import SECRETS
 
 # Only root may read these; systemd hands them to the app.
 SECRET_MODE = 0o600
@@ -17,12 +18,12 @@ APP_OPTIONS: dict[str, Any] = {
     "release": {"type": "str"},
     "source": {
         "type": "dict",
-        "required": True,
         "options": {
             "path": {"type": "str"},
             "digest": {"type": "str"},
             "git": {"type": "str"},
             "version": {"type": "str", "default": "HEAD"},
+            "called": {"type": "str"},
             "username": {"type": "str"},
             "host_key": {"type": "str"},
         },
@@ -46,7 +47,7 @@ APP_OPTIONS: dict[str, Any] = {
         },
     },
     "migrate": {"type": "bool", "default": False},
-    "domains": {"type": "list", "elements": "str", "required": True},
+    "domains": {"type": "list", "elements": "str", "default": []},
     "ready_path": {"type": "str", "default": "/"},
     "ready_seconds": {"type": "int", "default": 60},
     "keep_releases": {"type": "int", "default": 5},

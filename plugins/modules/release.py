@@ -8,12 +8,21 @@ module: release
 short_description: Build a release of an app and give it the traffic, without a dropped request
 description:
   - A release is one immutable directory with an app's source and its own virtual environment. An app has two slots,
-    blue and green; one is live. A new release is put into the idle slot, started and probed there, and gets the
-    traffic by a single rename. The old slot then finishes what it has and stops by itself.
+    blue and green, each a systemd socket and service with a configuration of its own; one of them is live.
+  - A new release is put into the idle slot (stage), started and asked there over its own socket (probe), and gets the
+    traffic by the rename of one link (switch). Then it is asked as nginx's own user and over HTTPS (verify), and the
+    slot that was live answers what it has accepted, keeps its WebSockets for as long as the app lets it, and stops by
+    itself (retire).
+  - A release that cannot be built, migrated, started or probed is refused with the app's last journal lines, and the
+    one before serves on and never notices. One that fails right after the switch is taken back.
   - What is on disk is the only state. Whenever a run is cut off, one complete release is live with its own
     configuration, and the same run again finishes the work.
-  - A release that cannot be built, migrated, started or probed is refused with the app's last journal lines. The
-    release before serves on and never notices.
+requirements:
+  - On the host, Python's standard library, systemd 252 or newer, and for O(state=present) uv in C(/opt/slipway/uv).
+notes:
+  - It has to run as root. Releases belong to root, and are built by the user C(slipway-build) in a sandbox.
+  - One run at a time acts on an app of a host. Another one waits for half a minute, and then fails.
+  - Role C(slipway.asgi.app) calls it for what M(slipway.asgi.release_plan) found to be different.
 author: The Slipway developers (@slipway)
 version_added: 0.1.0
 options:
@@ -28,12 +37,14 @@ options:
         type: str
         required: true
       release:
-        description: The id of the release, as M(slipway.asgi.release_plan) returned it.
+        description:
+          - The id of the release, as M(slipway.asgi.release_plan) returned it.
+          - With O(state=previous), the one to go back to, as M(slipway.asgi.release_info) lists it; the last that was
+            live before, where it is not given.
         type: str
       source:
         description: Where the app comes from; a O(app.source.path) of the controller or a O(app.source.git) repository.
         type: dict
-        required: true
         suboptions:
           path:
             description: A directory on the controller.
@@ -48,6 +59,9 @@ options:
             description: A tag, a branch or a full commit.
             type: str
             default: HEAD
+          called:
+            description: The version as a user named it, for the list of releases.
+            type: str
           username:
             description: The user whose token opens the repository over https.
             type: str
@@ -121,7 +135,7 @@ options:
         description: The app's domains; it is probed under the first.
         type: list
         elements: str
-        required: true
+        default: []
       ready_path:
         description: The path that the app answers with a status from 200 to 399 when it is ready.
         type: str
@@ -131,21 +145,28 @@ options:
         type: int
         default: 60
       keep_releases:
-        description: How many releases are kept; what a slot holds always stays.
+        description: How many releases are kept; what a slot holds and what a rollback goes back to always stays.
         type: int
         default: 5
   state:
     description:
-      - V(present) builds the release. Nothing that serves changes.
-      - V(migrated) also puts it into the idle slot and runs the app's migration there.
-      - V(live) starts it in the idle slot, probes it, switches to it, verifies it as a client would, and retires the
-        slot that was live. It has to be built.
+      - V(present) builds O(app.release) from O(app.source), where it is not complete yet. Nothing that serves changes.
+      - V(migrated) puts it into the idle slot and runs the app's C(migrate) there, before any traffic.
+      - V(live) switches to O(app.release), with O(files) as its configuration, and runs the app's C(after_switch).
+        Where it is live already, nothing is done, unless an earlier run has left something to finish.
       - V(previous) goes back to the release that was live before, by the same switch, with the configuration that it
-        ran with and the secrets of today. Done again, it goes back further.
+        ran with and the secrets of today, and runs that configuration's C(after_rollback). It does not wait for a slot
+        that still drains. Done again, it goes back further.
       - V(reloaded) hands the live slot a new C(gunicorn.conf.py) by SIGHUP, after the unit's own check of it.
+      - V(absent) stops the app and removes its releases, configuration and units. Its data and its user stay, unless
+        O(data) says otherwise. Only O(app.name) is needed.
     type: str
-    choices: [present, migrated, live, reloaded, previous]
+    choices: [present, migrated, live, reloaded, previous, absent]
     default: live
+  data:
+    description: Whether O(state=absent) removes what the app has written, in C(/var/lib/slipway), and its user.
+    type: bool
+    default: false
   files:
     description: The templates of the slot's configuration, rendered for the app.
     type: list
@@ -181,24 +202,51 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Says what would change; what is live is compared as in a real run.
+    description: Says what would change and why; what is live is compared as in a real run.
   diff_mode:
-    support: none
-    description: M(slipway.asgi.release_plan) shows it, for all apps at once.
+    support: full
+    description: Shows release, slot and configuration before and after, without the secrets.
 seealso:
   - module: slipway.asgi.release_plan
+  - module: slipway.asgi.release_info
 """
 
 EXAMPLES = r"""
-- name: Switch to the releases
-  slipway.asgi.release:
-    app: "{{ item }}"
-    state: live
+- name: Compare what is live with what is wanted
+  slipway.asgi.release_plan:
+    apps: "{{ app_apps }}"
     files: "{{ __app_files }}"
     server: server/requirements.txt
-  loop: "{{ __app_switch }}"
-  loop_control:
-    label: "{{ item.name }} {{ item.release }}"
+  register: plan
+
+- name: Build the releases that are not there yet
+  slipway.asgi.release:
+    app: "{{ plan.apps[item] }}"
+    state: present
+    server: server/requirements.txt
+  loop: "{{ plan.build }}"
+
+- name: Switch to them, without a dropped request
+  slipway.asgi.release:
+    app: "{{ plan.apps[item] }}"
+    state: live
+    files: "{{ __app_files }}"
+  loop: "{{ plan.live }}"
+
+- name: Go back to what was live before
+  slipway.asgi.release:
+    app: {name: shop, domains: [shop.example.com], ready_path: /ready}
+    state: previous
+
+- name: Go back to a release that release_info lists
+  slipway.asgi.release:
+    app: {name: shop, release: 91bd02ac44f1, domains: [shop.example.com], ready_path: /ready}
+    state: previous
+
+- name: Take an app off the host, and keep its data
+  slipway.asgi.release:
+    app: {name: shop}
+    state: absent
 """
 
 RETURN = r"""
@@ -213,13 +261,22 @@ slot:
   type: str
   sample: green
 previous:
-  description: The release that was live before and can be gone back to.
+  description: The release that was live before it; pages of that one still find their static files.
   returned: always
   type: str
   sample: 91bd02ac44f1
+probed:
+  description: What answered well, several times in a row, before and after the switch.
+  returned: always
+  type: list
+  elements: str
+  sample:
+    - /ready over /run/slipway/shop-green.sock
+    - /ready as www-data
+    - /ready at https://shop.example.com
 reasons:
   description: Why there was work to do.
-  returned: with O(state=live) and O(state=reloaded)
+  returned: with O(state=live), O(state=reloaded) and O(state=previous)
   type: list
   elements: str
   sample: [release 91bd02ac44f1 is live]
@@ -229,22 +286,30 @@ removed:
   type: list
   elements: str
 timings:
-  description: How many seconds each step took.
+  description: How many seconds each step took, in the order of the steps; a step that was not needed is not there.
   returned: always
   type: dict
-  sample: {stage: 0.31, probe: 1.42, switch: 0.001, verify: 0.06}
+  sample: {stage: 0.31, probe: 1.42, switch: 0.001, verify: 1.06}
 """
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import Fingerprint
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import build, retire
-from ansible_collections.slipway.asgi.plugins.module_utils.slots import WATCH_SECONDS, Front, Slots, locked, summary
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import (
+    Front,
+    Slots,
+    TakenBack,
+    difference,
+    locked,
+    summary,
+)
 from ansible_collections.slipway.asgi.plugins.module_utils.wanted import (
     APP_OPTIONS,
     FRONT_OPTIONS,
@@ -259,101 +324,142 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "app": {"type": "dict", "required": True, "options": APP_OPTIONS},
-            "state": {
-                "type": "str",
-                "choices": ["present", "migrated", "live", "reloaded", "previous"],
-                "default": "live",
-            },
+            "state": {"type": "str", "choices": list(STATES), "default": "live"},
             "server": {"type": "str", "default": ""},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "credentials": {"type": "dict", "default": {}, "no_log": True},
             "front": {"type": "dict", "default": {}, "options": FRONT_OPTIONS},
+            "data": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    app = {**module.params["app"], **{key: module.params[key] for key in ("secrets", "credentials", "server")}}
+    given = ("secrets", "credentials", "server", "data")
+    app = {**module.params["app"], **{key: module.params[key] for key in given}}
     slots = Slots(Layout(app["name"]), Systemd(), Front(**module.params["front"]))
-    if module.check_mode:
-        module.exit_json(changed=True, **summary(slots), timings={})
+    state = STATES[module.params["state"]]
     try:
-        with locked(slots.layout):
-            result = STATES[module.params["state"]](app, slots)
+        with contextlib.nullcontext() if module.check_mode else locked(slots.layout):
+            result = state(app, slots, module.check_mode)
     except (Failed, LookupError, OSError) as error:
-        module.fail_json(msg=f"{app['name']}: {error}", **summary(slots), timings=slots.timings)
-    module.exit_json(**result, **summary(slots), timings=slots.timings)
+        module.fail_json(msg=f"{app['name']}: {error}", **summary(slots))
+    module.exit_json(**result, **summary(slots))
 
 
-def present(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
+def present(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     """Build the release where it is not complete yet."""
     if slots.layout.is_complete(app["release"]):
         return {"changed": False}
-    started = time.monotonic()
-    try:
-        build(slots.layout, app["release"], inputs_of(app, app["server"]), app["archive"], app["credentials"])
-    except Failed as error:
-        raise Failed(f"the release cannot be built, and what served still does: {error}") from error
-    slots.timings["build"] = round(time.monotonic() - started, 3)
+    if not check:
+        started = time.monotonic()
+        inputs = inputs_of(app, app["server"])
+        try:
+            build(slots.layout, app["release"], inputs, app["archive"], app["credentials"])
+        except Failed as error:
+            raise Failed(f"the release cannot be built; {slots.still()}: {error}") from error
+        slots.timings["build"] = round(time.monotonic() - started, 3)
     return {"changed": True}
 
 
-def migrated(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
+def migrated(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     """Run the migration with the new release, before it gets any traffic."""
-    slots.migrate(slots.stage(app["release"], files_of(app, app["secrets"])))
+    if not check:
+        _settle(app, slots)
+        slots.migrate(slots.stage(app["release"], files_of(app, app["secrets"])))
     return {"changed": True}
 
 
-def live(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
+def live(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     """Bring the release into the traffic, whatever is left to do for that."""
     layout, release = slots.layout, app["release"]
     files = files_of(app, app["secrets"])
     units = [layout.unit(slot, kind) for slot in SLOTS for kind in ("service", "socket")]
+    if not check:
+        _settle(app, slots)
     work = slots.work(release, {file.path: Fingerprint.of(file) for file in files}, slots.systemd.show(*units))
-    slots.remember()
-    if work.switch or work.reload:
+    switching = bool(work.switch or work.reload)
+    result = {
+        "changed": bool(work.reasons),
+        "reasons": work.reasons,
+        "removed": [],
+        "diff": difference(slots, release, slots.idle(), files) if switching else [],
+    }
+    if check:
+        return result
+    slots.history.remember()
+    if switching:
         if not layout.is_complete(release):
             raise Failed(f"release {release} is not built on this host; state: present builds it")
-        _take_over(slots, release, files, app)
+        slots.take_over(release, files, probe_of(app))
     elif work.tidy:
-        slots.tidy(probe_of(app))
-    slots.remember()
-    removed = retire(layout, app["keep_releases"])
+        slots.tidy()
+    slots.history.remember()
+    removed = retire(layout, app["keep_releases"], slots.held(), slots.systemd.remove)
     slots.prune()
-    return {"changed": bool(work.reasons or removed), "reasons": work.reasons, "removed": removed}
+    return {**result, "changed": bool(work.reasons or removed), "removed": removed}
 
 
-def previous(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
+def _settle(app: dict[str, Any], slots: Slots) -> None:
+    """Verify what an earlier run has switched to; that it is taken back matters where the same is wanted again."""
+    try:
+        slots.settle(probe_of(app))
+    except TakenBack as error:
+        if error.release == app["release"]:
+            raise
+
+
+def previous(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     """Go back to what was live before, with the configuration that it ran with and the secrets of today."""
-    entry = slots.before()
+    if not check:
+        try:
+            switch = slots.settle(probe_of(app))
+        except TakenBack as error:
+            return {"changed": True, "reasons": [str(error)], "diff": []}
+        if switch and switch.depth is not None:
+            slots.finish(switch)
+            return {"changed": True, "reasons": ["going back to it was cut off"], "diff": []}
+    wanted = app["release"] or ""
+    entry = slots.history.before(wanted)
     if entry is None:
-        raise Failed("there is nothing to go back to: no other release was live on this host, or it is gone")
-    # It has served before: one look is enough, and going back is in a hurry.
-    _take_over(slots, entry["release"], slots.recall(entry), app, watch=0)
-    slots.forget(entry)
-    slots.remember()
-    return {"changed": True, "reasons": ["going back was asked for"]}
+        what = f"release {wanted}" if wanted else "no other release"
+        raise Failed(
+            f"there is nothing to go back to: {what} was {'never ' if wanted else ''}live on this host, or it is gone; "
+            "playbooks/releases.yml lists what there is"
+        )
+    files = slots.recall(entry)
+    diff = difference(slots, entry.release, slots.idle(), files)
+    if not check:
+        slots.history.remember()
+        slots.take_over(entry.release, files, probe_of(app), back_to=entry)
+    return {"changed": True, "reasons": [f"going back to release {entry.release}"], "diff": diff}
 
 
-def _take_over(
-    slots: Slots, release: str, files: Sequence[File], app: dict[str, Any], watch: float = WATCH_SECONDS
-) -> None:
-    """Stage, probe, switch, verify, retire."""
-    before = slots.layout.live_slot()
-    slot = slots.stage(release, files)
-    slots.start_and_probe(slot, release, probe_of(app))
-    slots.switch(slot, release, probe_of(app), watch)
-    if before:
-        slots.retire(before)
-
-
-def reloaded(app: dict[str, Any], slots: Slots) -> dict[str, Any]:
+def reloaded(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     """Let the live slot take up its server's settings by SIGHUP."""
-    slots.reload(files_of(app, app["secrets"]), probe_of(app))
-    slots.remember(reloaded=True)
-    slots.prune()
+    if not check:
+        slots.settle(probe_of(app))
+        slots.reload(files_of(app, app["secrets"]), probe_of(app))
+        slots.history.remember(reloaded=True)
+        slots.prune()
     return {"changed": True, "reasons": ["the server's settings differ"]}
 
 
-STATES = {"present": present, "migrated": migrated, "live": live, "reloaded": reloaded, "previous": previous}
+def absent(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
+    """Take the app off the host, and its data only where that is said."""
+    there = slots.is_there(app["data"])
+    diff = difference(slots, None, None, []) if there else []
+    if not check:
+        slots.remove(app["data"])
+    return {"changed": there, "diff": diff}
+
+
+STATES: dict[str, Callable[[dict[str, Any], Slots, bool], dict[str, Any]]] = {
+    "present": present,
+    "migrated": migrated,
+    "live": live,
+    "reloaded": reloaded,
+    "previous": previous,
+    "absent": absent,
+}
 
 if __name__ == "__main__":
     main()

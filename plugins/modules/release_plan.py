@@ -28,6 +28,11 @@ options:
     description: The role's file with the hashed requirements of the server.
     type: str
     required: true
+  known:
+    description: The names of all apps of the host, where O(apps) are not all.
+    type: list
+    elements: str
+    default: []
   secrets:
     description: For each app the SHA-256 of its secrets by name; made from the apps themselves.
     type: dict
@@ -92,17 +97,25 @@ reload:
   returned: always
   type: list
   elements: str
+orphans:
+  description: The names of apps that are live on the host and not among O(apps).
+  returned: always
+  type: list
+  elements: str
 """
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import File
 from ansible_collections.slipway.asgi.plugins.module_utils.git import Repository
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
-from ansible_collections.slipway.asgi.plugins.module_utils.slots import Slots, Work
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import Slots, Work, difference
 from ansible_collections.slipway.asgi.plugins.module_utils.wanted import (
     APP_OPTIONS,
     fingerprints_of,
@@ -121,6 +134,7 @@ def main() -> None:
         argument_spec={
             "apps": {"type": "list", "elements": "dict", "required": True, "options": APP_OPTIONS},
             "server": {"type": "str", "required": True},
+            "known": {"type": "list", "elements": "str", "default": []},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "credentials": {"type": "dict", "default": {}, "no_log": True},
         },
@@ -146,8 +160,14 @@ def main() -> None:
     module.exit_json(
         changed=any(entry["switch"] or entry["reload"] or entry["tidy"] or entry["build"] for entry in plans),
         plans=plans,
+        orphans=orphans(module.params["known"] or [app["name"] for app in apps]),
         diff=[entry for app, found in zip(apps, plans, strict=True) for entry in differences(app, found)],
     )
+
+
+def orphans(known: Iterable[str], root: Path = Path("/")) -> list[str]:
+    """The apps that are live on this host and of which the caller does not know."""
+    return sorted({link.parent.name for link in (root / "srv/slipway").glob("*/live")} - set(known))
 
 
 def identify(server: str, app: dict[str, Any], credentials: dict[str, str]) -> str | Failed:
@@ -155,6 +175,7 @@ def identify(server: str, app: dict[str, Any], credentials: dict[str, str]) -> s
     try:
         source = app["source"]
         if source.get("git"):
+            source["called"] = source["version"]
             source["version"] = Repository(app["name"], source, credentials).commit(source["version"])
         return inputs_of(app, server).identify()
     except Failed as error:
@@ -172,6 +193,7 @@ def plan(
     except LookupError as error:
         work = Work(switch=[str(error)])
     build = bool(work.switch) and not layout.is_complete(identity)
+    fresh = live is None or layout.release_in(live) != identity
     return {
         "name": app["name"],
         "release": identity,
@@ -180,7 +202,7 @@ def plan(
         "live": layout.release_in(live) if live else None,
         "live_slot": live,
         "build": build,
-        "migrate": bool(work.switch) and app["migrate"] and (live is None or layout.release_in(live) != identity),
+        "migrate": app["migrate"] and bool(work.switch) and (fresh or "migrate differs" in work.switch),
         "switch": work.switch,
         "reload": [] if work.switch else work.reload,
         "tidy": [] if work.switch else work.tidy,
@@ -191,18 +213,8 @@ def differences(app: dict[str, Any], found: dict[str, Any]) -> list[dict[str, st
     """The diff of one app: its release and slot, and its configuration without the secrets."""
     if not (found["switch"] or found["reload"]):
         return []
-    header = f"{app['name']}: release"
-    before = f"release: {found['live']}\nslot: {found['live_slot']}\n"
-    after = f"release: {found['release']}\nslot: {found['slot']}\n"
-    entries = [{"before_header": header, "after_header": header, "before": before, "after": after}]
-    layout = Layout(app["name"])
-    texts = Slots(layout, Systemd()).generations(found["live_slot"] or SLOTS[0]).before()
-    for file in app["files"]:
-        old, new = texts.get(file["path"], ""), file["content"]
-        if old != new:
-            name = f"{app['name']}: {file['path']}"
-            entries.append({"before_header": name, "after_header": name, "before": old, "after": new})
-    return entries
+    slots = Slots(Layout(app["name"]), Systemd())
+    return difference(slots, found["release"], found["slot"], [File.of(file) for file in app["files"]])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,15 @@ description:
   - It changes nothing and never connects to the host. It needs the facts C(distribution) and C(distribution_version).
 author: The Slipway developers (@slipway)
 version_added: 0.1.0
-options: {}
+options:
+  only:
+    description: The one app that is wanted; all are checked, and the views hold this one alone.
+    type: str
+    default: ""
+  without:
+    description: An app that the views leave out; it need not be among those of the host.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -49,6 +57,12 @@ views:
       - {name: shop, domains: [shop.example.com], websocket_paths: [/ws]}
     app:
       - {name: shop, domains: [shop.example.com], secrets: {key: slipway_apps.shop.secrets.key}}
+names:
+  description: The names of all apps of the host, whatever the views hold.
+  returned: success
+  type: list
+  elements: str
+  sample: [shop]
 python_versions:
   description: The versions of Python that the distribution does not have, so that uv has to install them.
   returned: success

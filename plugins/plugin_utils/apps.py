@@ -14,6 +14,8 @@ from ansible.errors import AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.vault import AnsibleVaultError
 
+from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed
+from ansible_collections.slipway.asgi.plugins.module_utils.releases import basis_of
 from ansible_collections.slipway.asgi.plugins.plugin_utils import kinds
 
 Options = dict[str, dict[str, Any]]
@@ -327,7 +329,16 @@ class _App:
                 if not is_there(path):
                     what = "directory" if is_there is Path.is_dir else "file"
                     self._mistake((key, name), values[key][name], f"there is no {what} {path} on the controller")
+                elif key == "source":
+                    self._check_lock(path, values)
                 values[key][name] = str(path)
+
+    def _check_lock(self, source: Path, values: Mapping[str, Any]) -> None:
+        """Refuse here what the host could not install, before it is sent there."""
+        try:
+            basis_of(source, bool(values.get("unlocked")), bool(values.get("extras") or values.get("groups")))
+        except Failed as error:
+            self._mistake(("source", "path"), values["source"]["path"], str(error))
 
     def _layer(self, steps: Steps) -> Layer:
         """The highest layer that says something at these steps."""

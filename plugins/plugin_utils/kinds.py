@@ -275,6 +275,8 @@ KINDS: dict[str, Kind] = {
     "index.password": secret_line,
     "build": line,
     "migrate": line,
+    "after_switch": line,
+    "after_rollback": line,
     "entrypoint": entrypoint,
     "python": python,
     "workers": workers,

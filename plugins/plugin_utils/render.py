@@ -41,13 +41,13 @@ def render_files(
     Each entry has a ``path`` and one of ``template``, ``src`` (a file of the role, as it is), ``content`` or
     ``state: absent``. With ``each``, a list, there is one file for each element, which the template sees as ``item``;
     path and src may hold its keys in braces, and for a list of paths ``{item}`` and ``{name}``, the last part of it.
-    With ``needs``, the file is there only where the app has a value for that key.
+    With ``needs``, the file is there only where the app has a value for that key, which may be filled in likewise.
     """
     files = []
     for entry in entries:
-        if "needs" in entry and not extra["app"].get(entry["needs"]):
-            continue
         for item in entry.get("each", [None]):
+            if "needs" in entry and not extra["app"].get(_fill(entry["needs"], item)):
+                continue
             scope = dict(extra) if item is None else {**extra, "item": item}
             path, source = (_fill(entry.get(key, ""), item) for key in ("path", "src"))
             file = {

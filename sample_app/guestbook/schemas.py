@@ -44,12 +44,13 @@ class EntryOut(BaseModel):
 
 
 class About(BaseModel):
-    """Which version, release, slot and worker answers."""
+    """Which version, release, slot and worker answers, and what it says."""
 
     version: str = VERSION
     colour: str = COLOUR
     release: str = settings.release
     slot: str = settings.slot
+    greeting: str = settings.greeting
     pid: int
 
 

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     release: str = Field("development", validation_alias="SLIPWAY_RELEASE")
     slot: str = Field("none", validation_alias="SLIPWAY_SLOT")
 
+    greeting: str = (
+        "Deploy the next one and watch: a boat is launched, the colour changes, "
+        "and nobody has to reload."
+    )
     poll_seconds: float = Field(0.25, gt=0)
     presence_seconds: float = Field(15, gt=0)
 

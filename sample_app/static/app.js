@@ -2,6 +2,8 @@ const FIRST_RETRY = 200;
 const LONGEST_RETRY = 5000;
 // The server says something every 10 s; a line that is silent for longer is dead.
 const SILENCE = 25000;
+// How often a page in view asks who is live now: its own socket may stay with the release before for a while.
+const LOOK = 1000;
 const SHOWN = 50;
 const LOGGED = 8;
 const CLOSES = { 1006: "connection lost", 1011: "server error", 1012: "the server restarts" };
@@ -140,6 +142,25 @@ function connect() {
   };
 }
 
+// The release before keeps its sockets while it drains. This page has nothing to end there, so it moves at once.
+async function follow() {
+  if (socket.readyState !== WebSocket.OPEN || document.visibilityState !== "visible") return;
+  const mine = socket;
+  const response = await fetch("/api/about", { cache: "no-store", signal: AbortSignal.timeout(LONGEST_RETRY) });
+  if (!response.ok) return;
+  const { release } = await response.json();
+  if (mine.readyState !== WebSocket.OPEN || last === null || release === last.release) return;
+  mine.onclose = null;
+  mine.close();
+  closedAt = performance.now();
+  connect();
+}
+
+async function watch() {
+  await follow().catch(() => {}); // The socket will tell what is wrong.
+  setTimeout(watch, LOOK);
+}
+
 function hurry() {
   if (socket.readyState === WebSocket.CLOSED && document.visibilityState === "visible") connect();
 }
@@ -195,3 +216,4 @@ setInterval(() => {
   }
 }, 20000);
 connect();
+watch();

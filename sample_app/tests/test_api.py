@@ -65,7 +65,7 @@ def test_a_visitor_is_known_again_and_cannot_be_posed_as(client: TestClient) -> 
 
 def test_about_names_version_and_worker(client: TestClient) -> None:
     about = client.get("/api/about").json()
-    assert about.keys() == {"version", "colour", "release", "slot", "pid"}
+    assert about.keys() == {"version", "colour", "release", "slot", "greeting", "pid"}
     assert (about["version"], about["colour"]) == (VERSION, COLOUR)
 
 

@@ -23,6 +23,10 @@ def test_the_page_needs_nothing_that_a_strict_policy_refuses(client: TestClient)
     assert "@import" not in (ROOT / "static" / "style.css").read_text()
 
 
+def test_the_page_greets(client: TestClient) -> None:
+    assert client.get("/api/about").json()["greeting"] in client.get("/").text
+
+
 def test_every_asset_of_the_page_is_there(client: TestClient) -> None:
     page = client.get("/")
     assert "no-cache" in page.headers["cache-control"]

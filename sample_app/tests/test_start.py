@@ -15,6 +15,12 @@ def test_the_secret_comes_from_the_credentials(environment: Environment) -> None
     assert run(environment, *IMPORT).returncode == 0
 
 
+def test_the_greeting_comes_from_the_environment(environment: Environment) -> None:
+    environment["GREETING"] = "Ahoy"
+    shown = run(environment, "-c", "from guestbook.schemas import about; print(about().greeting)")
+    assert shown.stdout == "Ahoy\n"
+
+
 def test_without_its_secret_the_app_cannot_be_imported(environment: Environment) -> None:
     del environment["CREDENTIALS_DIRECTORY"]
     refused = run(environment, *IMPORT)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from browsing import chromium
+from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
 
 CERTIFICATE = "/etc/slipway/certificates/demo/fullchain.pem"
 
@@ -61,3 +63,50 @@ def client(https: str, tls: ssl.SSLContext) -> Iterator[httpx.Client]:
 def anyio_backend() -> str:
     """What runs the tests that are coroutines."""
     return "asyncio"
+
+
+# For a module and not the session: its event loop would be in the way of the tests that are coroutines.
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    """Playwright, which drives the browsers."""
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright, certificate: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser that trusts the demo's certificate."""
+    with chromium(playwright, tmp_path_factory.mktemp("home"), certificate) as browser:
+        yield browser
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """All that the browser had to complain of."""
+    return []
+
+
+@pytest.fixture
+def context(browser: Browser, complaints: list[str]) -> Iterator[BrowserContext]:
+    """A visitor with cookies of their own, and any number of tabs."""
+    with browser.new_context(
+        color_scheme="light",
+        device_scale_factor=2,
+        locale="en-GB",
+        reduced_motion="reduce",
+        viewport={"width": 1280, "height": 800},
+    ) as context:
+        context.on("weberror", lambda seen: complaints.append(f"exception: {seen.error}"))
+        context.on("requestfailed", lambda seen: complaints.append(f"failed: {seen.url}: {seen.failure}"))
+        context.on(
+            "console",
+            lambda seen: complaints.append(f"{seen.type}: {seen.text}") if seen.type in ("error", "warning") else None,
+        )
+        context.on(
+            "response", lambda seen: complaints.append(f"{seen.status}: {seen.url}") if seen.status >= 400 else None
+        )
+        context.add_init_script("""
+            addEventListener("securitypolicyviolation",
+              (event) => console.error(`blocked: ${event.effectiveDirective} ${event.blockedURI}`))
+        """)
+        yield context

@@ -1,31 +1,21 @@
-"""The demo in a real browser, which has to accept its certificate by itself: no TLS error is ever ignored.
+"""The demo in a real browser.
 
 A picture is kept in .cache/screenshots; SLIPWAY_SCREENSHOT=docs/screenshot.png makes the README's anew.
 """
 
 import os
 import re
-import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, Playwright, expect, sync_playwright
+from browsing import ROOT, chromium, program, visit
+from playwright.sync_api import BrowserContext, Error, Page, Playwright, expect
 
-ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / ".cache" / "screenshots" / "guestbook.png"
 AT_ONCE = 2000
-ARGUMENTS = [
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-]
 GUESTS = {
     "Margaret": "Both slots in sight, and the sea is calm.",
     "Tim": "HTTPS from the first minute. The web would approve.",
@@ -33,90 +23,6 @@ GUESTS = {
     "Edsger": "What cannot be changed cannot be changed by mistake.",
     "Ada": "Ahoy! First aboard the new release, and nobody had to reload.",
 }
-
-
-def program(name: str, remedy: str = "`scripts/testbed browser` installs it") -> str:
-    """Where a program lies."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.fail(f"The browser test needs {name}: {remedy}.", pytrace=False)
-    return found
-
-
-@contextmanager
-def chromium(playwright: Playwright, home: Path, pinned: str | None) -> Iterator[Browser]:
-    """Start Chromium for a user with this home, who trusts what browsers trust and one certificate more.
-
-    P: this very certificate is good for a server, for the names and the time that it states, and can issue no other.
-    """
-    store = home / ".pki" / "nssdb"
-    store.mkdir(parents=True)
-    certutil = [program("certutil"), "-d", f"sql:{store}"]
-    subprocess.run([*certutil, "-N", "--empty-password"], check=True)
-    if pinned is not None:
-        subprocess.run([*certutil, "-A", "-a", "-n", "demo", "-t", "P,,"], input=pinned, text=True, check=True)
-    # Chromium's own sandbox does not start for root.
-    arguments = [*ARGUMENTS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
-    browser = playwright.chromium.launch(
-        executable_path=program("chromium"), args=arguments, env={**environment, "HOME": str(home)}
-    )
-    with browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    """Playwright, which drives the browsers."""
-    with sync_playwright() as playwright:
-        yield playwright
-
-
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright, certificate: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser that trusts the demo's certificate."""
-    with chromium(playwright, tmp_path_factory.mktemp("home"), certificate) as browser:
-        yield browser
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    """All that the browser had to complain of."""
-    return []
-
-
-@pytest.fixture
-def context(browser: Browser, complaints: list[str]) -> Iterator[BrowserContext]:
-    """A visitor with cookies of their own, and any number of tabs."""
-    with browser.new_context(
-        color_scheme="light",
-        device_scale_factor=2,
-        locale="en-GB",
-        reduced_motion="reduce",
-        viewport={"width": 1280, "height": 800},
-    ) as context:
-        context.on("weberror", lambda seen: complaints.append(f"exception: {seen.error}"))
-        context.on("requestfailed", lambda seen: complaints.append(f"failed: {seen.url}: {seen.failure}"))
-        context.on(
-            "console",
-            lambda seen: complaints.append(f"{seen.type}: {seen.text}") if seen.type in ("error", "warning") else None,
-        )
-        context.on(
-            "response", lambda seen: complaints.append(f"{seen.status}: {seen.url}") if seen.status >= 400 else None
-        )
-        context.add_init_script("""
-            addEventListener("securitypolicyviolation",
-              (event) => console.error(`blocked: ${event.effectiveDirective} ${event.blockedURI}`))
-        """)
-        yield context
-
-
-def visit(context: BrowserContext, https: str) -> Page:
-    """Open the page in a new tab, and wait until it is live."""
-    page = context.new_page()
-    page.goto(https)
-    expect(page.locator("#status")).to_have_text("Live")
-    return page
 
 
 def worker(page: Page) -> int:

@@ -57,6 +57,7 @@ def resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolve:
     """Resolve the text of a file of variables."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "uv.lock").touch()
 
     def run(text: str, specs: Mapping[str, Any] = SPECS) -> dict[str, list[dict[str, Any]]]:
         variables = load(textwrap.dedent(text), tmp_path)
@@ -300,7 +301,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
     ),
     "an unknown key like no other": (
         "    zzzz: 4\n",
-        ["slipway_apps.shop.zzzz", "known are: build, ", ", workers", "(apps.yml:6)"],
+        ["slipway_apps.shop.zzzz", "known are: after_rollback, ", ", workers", "(apps.yml:6)"],
     ),
     "an unknown key further in": (
         "slipway_app_overrides: {shop: {source: {pth: source}}}\n",
@@ -559,6 +560,29 @@ def test_refuses_a_domain_that_stands_twice(mistakes: Callable[..., list[str]]) 
     assert message == 'slipway_apps.shop.domains has "shop.example.com" twice: once is enough'
 
 
+@pytest.mark.parametrize(
+    ("lock", "addition", "expected"),
+    [
+        ("requirements.in", "", "neither uv.lock nor requirements.txt"),
+        ("pyproject.toml", "", "a pyproject.toml and no lock"),
+        ("requirements.txt", "", "requirements.txt has no hashes"),
+        ("requirements.txt", "    unlocked: true\n    extras: [fast]\n", "extras and groups are chosen from uv.lock"),
+    ],
+)
+def test_refuses_a_source_that_no_host_could_install(
+    mistakes: Callable[..., list[str]], tmp_path: Path, lock: str, addition: str, expected: str
+) -> None:
+    (tmp_path / "source" / "uv.lock").rename(tmp_path / "source" / lock)
+    (message,) = mistakes(GOOD + addition)
+    assert message.startswith('slipway_apps.shop.source.path is "source": ')
+    assert expected in message and "apps.yml:" in message
+
+
+def test_a_source_without_a_lock_will_do_where_that_is_said(resolved: Resolve, tmp_path: Path) -> None:
+    (tmp_path / "source" / "uv.lock").rename(tmp_path / "source" / "pyproject.toml")
+    assert resolved(GOOD + "    unlocked: true\n")
+
+
 def test_all_mistakes_come_at_once(mistakes: Callable[..., list[str]]) -> None:
     messages = mistakes(
         """
@@ -596,6 +620,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of an inventory, with what its variables say of its hosts."""
     directory = tmp_path_factory.mktemp("inventory")
     (directory / "source").mkdir()
+    (directory / "source" / "uv.lock").touch()
     for path, text in {
         "group_vars/all.yml": GOOD + "    secrets: {key: '{{ vault_key }}'}\nvault_key: canary\n",
         "host_vars/jammy.yml": 'slipway_app_overrides_host: {shop: {python: "3.12"}}\n',

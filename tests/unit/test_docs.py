@@ -111,6 +111,7 @@ def resolve(playbook: Playbook, clone: Path, apps: str) -> dict[str, Any]:
     (mine / APPS).parent.mkdir(parents=True)
     (mine / APPS).write_text(apps)
     (clone.parent / "shop").mkdir()
+    (clone.parent / "shop" / "uv.lock").touch()
     facts = {"distribution": "Debian", "distribution_version": "13.1", "cacheable": True}
     tasks: list[dict[str, Any]] = [{"ansible.builtin.set_fact": facts}, {"slipway.asgi.resolve_apps": {}}]
     return playbook(mine, tasks, {"203.0.113.7": {}})["203.0.113.7"][-1]

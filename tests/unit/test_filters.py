@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
 from ansible_collections.slipway.asgi.plugins.filter.environment_file import environment_file
+from ansible_collections.slipway.asgi.plugins.filter.release_lines import release_lines
 from ansible_collections.slipway.asgi.plugins.filter.summary import summary
 
 VALUES = {
@@ -135,6 +136,13 @@ class TestSummary:
         assert self.line(switch, self.result({})).endswith(" would serve release r2 from slot green")
         assert self.line(self.app(reload=["x"])).endswith(" would reload release r1 in slot blue")
 
+    def test_a_rollback_needs_no_plan(self) -> None:
+        app = {"name": "shop", "domains": ["shop.example.com"]}
+        result = self.result({"stage": 0.2, "probe": 1.0}, reasons=["going back to release r2"])
+        assert self.line(app, result).endswith(" serves release r2 from slot green, 1.2 s (stage 0.2, probe 1.0)")
+        result = self.result({}, reasons=["going back to release r2"])
+        assert self.line(app, result).endswith(" would change: going back to release r2")
+
     def test_each_app_has_a_line(self) -> None:
         blog = {**self.app(), "name": "blog", "domains": ["blog.example.com"]}
         lines = [entry["line"].split()[0] for entry in summary(iter([self.app(), blog]), iter([]))]
@@ -144,3 +152,33 @@ class TestSummary:
         text = trust_as_template("{{ apps.values() | slipway.asgi.summary([], 443) | map(attribute='line') | first }}")
         line = Templar(DataLoader(), {"apps": {"shop": self.app()}}).template(text)
         assert line == "shop: https://shop.example.com serves release r1 from slot blue, unchanged"
+
+
+class TestReleaseLines:
+    APP: ClassVar[dict[str, Any]] = {
+        "name": "shop",
+        "slot": "green",
+        "release": "r2",
+        "since": 1795245060,
+        "previous": "r1",
+        "releases": [
+            {"id": "r3", "built": 1795245600, "commit": "", "python": "x"},
+            {"id": "r2", "built": 1795245000, "version": "v1.4.2", "commit": "8c0ffee1d2b3a4", "python": "x"},
+            {"id": "r1", "built": 1795158600, "commit": "1f3c5a7b9d0e2f", "python": "x"},
+        ],
+    }
+
+    def test_each_release_has_a_line(self) -> None:
+        assert release_lines([self.APP]) == [
+            "shop: release r2 is live in slot green since 2026-11-21 07:11",
+            "  r3  2026-11-21 07:20",
+            "* r2  2026-11-21 07:10  v1.4.2 8c0ffee1d2  live",
+            "  r1  2026-11-20 07:10  1f3c5a7b9d  rollback",
+        ]
+
+    def test_an_app_that_never_went_live(self) -> None:
+        app = {**self.APP, "slot": None, "release": None, "since": None, "previous": None, "releases": []}
+        assert release_lines([app]) == ["shop: nothing is live"]
+
+    def test_a_bare_host(self) -> None:
+        assert release_lines([]) == ["no apps are on this host"]

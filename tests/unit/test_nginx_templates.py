@@ -180,7 +180,7 @@ class Front:
         (home / "slots" / slot).mkdir(parents=True, exist_ok=True)
         (home / "slots" / slot / "release").symlink_to(f"../../releases/{slot}")
         (home / "slots" / slot / "socket").symlink_to(self.path / f"{slot}.sock")
-        (home / link).symlink_to(f"slots/{slot}")
+        (home / link).symlink_to(f"slots/{slot}" if link == "live" else f"releases/{slot}")
 
 
 class Answer:

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.slipway.asgi.plugins.action import resolve_apps
+
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 MODULES = sorted(path.stem for path in (PLUGINS / "modules").glob("*.py"))
 FILTERS = sorted(path.stem for path in (PLUGINS / "filter").glob("*.py"))
@@ -108,8 +110,11 @@ def test_options_are_those_of_the_module(
     assert specification["supports_check_mode"] == (documentation["attributes"]["check_mode"]["support"] == "full")
 
 
-def test_an_action_without_a_module_takes_nothing(docs: dict[tuple[str, str], dict[str, Any]]) -> None:
-    assert docs["module", "resolve_apps"]["doc"].get("options", {}) == {}
+def test_an_action_without_a_module_takes_what_it_documents(docs: dict[tuple[str, str], dict[str, Any]]) -> None:
+    documented = docs["module", "resolve_apps"]["doc"]["options"]
+    assert set(documented) == set(resolve_apps.OPTIONS)
+    for name, option in resolve_apps.OPTIONS.items():
+        assert {key: documented[name][key] for key in option} == option
 
 
 @pytest.mark.parametrize("name", FILTERS)

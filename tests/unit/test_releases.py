@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,7 @@ class TestBuild:
         began = time.time()
         release = bench.build(command='python -c \'import shared; open("built", "w").write(shared.whose)\'')
         assert json.loads((release / "complete").read_text()) == {
+            "version": "",
             "commit": "",
             "python": str(Path("/usr/bin/python3").resolve()),
         }
@@ -379,7 +380,9 @@ three = {{path = "{0}/three-1.0-py3-none-any.whl"}}
         bench.write(**files)
         with pytest.raises(Failed, match=f"(?s){reason}"):
             bench.build(command=command)
-        assert not bench.layout.is_complete("r1")
+        assert not bench.layout.release("r1").exists()
+        # What a build that was killed leaves.
+        bench.layout.release("r1").mkdir()
         (bench.layout.release("r1") / "left").touch()
         bench.write(requirements__txt="# --hash=\n")
         assert not (bench.build() / "left").exists()
@@ -421,22 +424,28 @@ three = {{path = "{0}/three-1.0-py3-none-any.whl"}}
         slots = Slots(bench.layout, Systemd())
         bench.write(main__py="")
         archive(bench.source, bench.wheels / "one.tar")
-        with pytest.raises(
-            Failed, match="the release cannot be built, and what served still does: the source has neither"
-        ):
-            STATES["present"]({**app, "archive": str(bench.wheels / "one.tar")}, slots)
+        with pytest.raises(Failed, match="the release cannot be built; nothing serves yet: the source has neither"):
+            STATES["present"]({**app, "archive": str(bench.wheels / "one.tar")}, slots, False)
         bench.write(requirements__txt="# --hash=\n")
         archive(bench.source, bench.wheels / "two.tar")
-        assert STATES["present"]({**app, "archive": str(bench.wheels / "two.tar")}, slots) == {"changed": True}
+        assert STATES["present"]({**app, "archive": str(bench.wheels / "two.tar")}, slots, False) == {"changed": True}
         assert bench.layout.is_complete("r1")
         assert slots.timings["build"] > 0
-        assert STATES["present"](app, slots) == {"changed": False}
+        assert STATES["present"](app, slots, False) == {"changed": False}
+
+
+HELD = {"r5", "r2"}
+
+
+def remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        shutil.rmtree(path)
 
 
 class TestRetire:
     @pytest.fixture
     def layout(self, tmp_path: Path) -> Layout:
-        """Seven releases, r1 the oldest; r5 and r2 are in the slots, and r6 was never finished."""
+        """Seven releases, r1 the oldest; r5 and r2 are held, and r6 was never finished."""
         layout = Layout("shop", tmp_path)
         for number in range(1, 8):
             path = layout.release(f"r{number}")
@@ -447,21 +456,18 @@ class TestRetire:
             for name in range(8):
                 (path / str(name)).touch()
             os.utime(path, (number, number))
-        for slot, release in {"blue": "r5", "green": "r2"}.items():
-            layout.slot(slot).mkdir(parents=True)
-            (layout.slot(slot) / "release").symlink_to(f"../../releases/{release}")
         return layout
 
     @pytest.mark.parametrize(
         ("keep", "left"),
         [(9, "12 3457"), (5, "2 3457"), (4, "2457"), (3, "257"), (2, "25"), (1, "25"), (0, "25")],
     )
-    def test_keeps_the_newest_and_what_a_slot_holds(self, layout: Layout, keep: int, left: str) -> None:
+    def test_keeps_the_newest_and_what_is_held(self, layout: Layout, keep: int, left: str) -> None:
         wanted = [f"r{number}" for number in left.replace(" ", "")]
-        removed = retire(layout, keep)
+        removed = retire(layout, keep, HELD, remove)
         assert sorted(os.listdir(layout.releases)) == wanted
         assert sorted([*removed, *wanted]) == [f"r{number}" for number in range(1, 8)]
-        assert retire(layout, keep) == []
+        assert retire(layout, keep, HELD, remove) == []
 
     def test_killed_at_any_change_what_is_complete_is_whole(
         self, layout: Layout, tmp_path: Path, killed_at: Callable[[int, Callable[[], object]], bool]
@@ -471,10 +477,10 @@ class TestRetire:
         for number in itertools.count(1):
             shutil.rmtree(layout.home, ignore_errors=True)
             shutil.copytree(whole, layout.home, symlinks=True)
-            killed = killed_at(number, lambda: retire(layout, 3))
+            killed = killed_at(number, lambda: retire(layout, 3, HELD, remove))
             for name in os.listdir(layout.releases):
                 assert len(os.listdir(layout.release(name))) == 9 or not layout.is_complete(name)
-            retire(layout, 3)
+            retire(layout, 3, HELD, remove)
             assert sorted(os.listdir(layout.releases)) == ["r2", "r5", "r7"]
             if not killed:
                 break

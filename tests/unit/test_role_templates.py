@@ -88,9 +88,9 @@ def test_settings_of_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert settings(slot(workers="7")["gunicorn.conf.py"], tmp_path, monkeypatch).workers == 7
 
 
-@pytest.mark.parametrize("unit", ["service", "check.service", "migrate.service"])
+@pytest.mark.parametrize("unit", ["service", "check.service", "migrate.service", "after_switch.service"])
 def test_all_units_of_an_app_have_the_same_sandbox_and_secrets(unit: str) -> None:
-    text = slot()[unit]
+    text = slot(after_switch="shop warm")[unit]
     sandbox = (ROLES / "app/templates/sandbox.j2").read_text()
     for line in re.findall(
         r"^(?:Protect|Private|Restrict|NoExec|MemoryDeny|SystemCall|Capability)\S*=.*$", sandbox, re.MULTILINE
@@ -99,6 +99,13 @@ def test_all_units_of_an_app_have_the_same_sandbox_and_secrets(unit: str) -> Non
     assert "LoadCredential=database_url:/etc/slipway/shop/%i/secrets/database_url" in text
     assert "User=slipway-shop" in text
     assert "StartLimitIntervalSec=0" in text
+
+
+def test_a_hook_is_a_unit_that_runs_its_command() -> None:
+    files = slot(after_rollback="shop clear")
+    assert files["after_rollback"].endswith("\nset -e\nshop clear\n")
+    assert "ExecStart=/bin/sh /etc/slipway/shop/%i/after_rollback\n" in files["after_rollback.service"]
+    assert not {"after_switch", "after_switch.service"} & set(files)
 
 
 def test_an_app_without_a_migration_has_no_unit_for_one() -> None:
@@ -110,10 +117,13 @@ def test_the_environment_is_quoted_for_systemd() -> None:
     assert slot()["environment"].endswith('B="1"\nGREETING="say \\"hi\\" for \\$5, 100% \\\\ done"\n')
 
 
-def test_each_app_has_a_user_and_the_builds_have_another() -> None:
-    entry = {"path": "x", "template": "sysusers.conf.j2"}
-    text = render("app", [entry], {}, app_apps=[{**APP, "name": "zoo"}, APP])["x"]
-    assert re.findall(r"^u (\S+)", text, re.MULTILINE) == ["slipway-build", "slipway-shop", "slipway-zoo"]
+def test_each_app_has_a_user_of_its_own() -> None:
+    entry = {"path": "{name}", "template": "sysusers.conf.j2", "each": [{**APP, "name": "zoo"}, APP]}
+    files = render("app", [entry], {})
+    assert {name: re.findall(r"^u (\S+)", text, re.MULTILINE) for name, text in files.items()} == {
+        "zoo": ["slipway-zoo"],
+        "shop": ["slipway-shop"],
+    }
 
 
 def test_the_kernel_and_the_journal() -> None:

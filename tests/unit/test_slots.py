@@ -13,6 +13,8 @@ import http.client
 import itertools
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.testing import patch_module_args
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -33,11 +34,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ansible_collections.slipway.asgi.plugins.module_utils import slots as module
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
 from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
-from ansible_collections.slipway.asgi.plugins.module_utils.slots import Front, Probe, Slots, Work, locked, summary
-from ansible_collections.slipway.asgi.plugins.module_utils.wanted import APP_OPTIONS
+from ansible_collections.slipway.asgi.plugins.module_utils.probes import Probe
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import Front, Slots, Work, locked, summary
 from ansible_collections.slipway.asgi.plugins.modules import release as release_module
-from ansible_collections.slipway.asgi.plugins.modules import release_plan
-from ansible_collections.slipway.asgi.plugins.modules.release import STATES, _take_over
+from ansible_collections.slipway.asgi.plugins.modules import release_info, release_plan
+from ansible_collections.slipway.asgi.plugins.modules.release import STATES
 
 DOMAIN = "shop.example.com"
 PROBE = Probe("/ready", DOMAIN, 5)
@@ -150,7 +151,7 @@ class StandIn(Systemd):
 
     def call(self, *arguments: str) -> None:
         self.calls.append(" ".join(arguments))
-        verb, *units = [argument for argument in arguments if argument != "--no-block"]
+        verb, *units = [argument for argument in arguments if not argument.startswith("--")]
         if verb == "daemon-reload":
             for path in self.directory.iterdir():
                 (path / "loaded").unlink(missing_ok=True)
@@ -166,6 +167,10 @@ class StandIn(Systemd):
         if unknown:
             raise Failed(f"systemd does not accept the units as they are:\n{unknown[0]}: Unknown key")
 
+    def remove(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            shutil.rmtree(path)
+
     def journal(self, unit: str, since: float) -> str:
         assert since <= time.time()
         log = self._place(unit) / "log"
@@ -178,8 +183,8 @@ class StandIn(Systemd):
 
     def _start(self, unit: str) -> None:
         place, slot = self._place(unit), unit.partition("@")[2].partition(".")[0]
-        if "-migrate@" in unit:
-            command = (self.layout.configuration / slot / "migrate").read_text()
+        if command_of := re.search(r"-(migrate|after_switch|after_rollback)@", unit):
+            command = (self.layout.configuration / slot / command_of[1]).read_text()
             with (place / "log").open("a") as log:
                 if subprocess.run(["/bin/sh", "-ec", command], stdout=log, stderr=log, check=False).returncode:
                     raise Failed(f"systemctl start {unit} failed with status 1")
@@ -215,6 +220,12 @@ class StandIn(Systemd):
 
     def _enable(self, unit: str) -> None:
         (self._place(unit) / "enabled").touch()
+
+    def _disable(self, unit: str) -> None:
+        (self._place(unit) / "enabled").unlink(missing_ok=True)
+
+    def _kill(self, unit: str) -> None:
+        self._signal(unit, signal.SIGQUIT)
 
     def kill(self, unit: str) -> None:
         """What no unit asks for."""
@@ -266,6 +277,7 @@ class Host:
         self.systemd = StandIn(self.layout, root / "systemd")
         self.front = Front(me["owner"], port)
         self.me = me
+        self.watch = 0.0
         self.told = told
         self.front_is(up=True)
         (root / "run" / "slipway").mkdir(parents=True)
@@ -275,7 +287,7 @@ class Host:
 
     @property
     def slots(self) -> Slots:
-        return Slots(self.layout, self.systemd, self.front)
+        return Slots(self.layout, self.systemd, self.front, self.watch)
 
     def release(self, identity: str, behaviour: str = "good") -> str:
         """Put a complete release on the host."""
@@ -302,8 +314,8 @@ class Host:
         """One call of the module."""
         slots = self.slots
         with locked(self.layout, seconds=0):
-            found = STATES[state](self.app(release, changed, **options), slots)
-            return {**found, **summary(slots), "timings": slots.timings}
+            found = STATES[state](self.app(release, changed, **options), slots, False)
+            return {**found, **summary(slots)}
 
     def app(self, release: str, changed: dict[str, str] | None = None, **options: Any) -> dict[str, Any]:
         """The app as the modules take it."""
@@ -320,6 +332,7 @@ class Host:
             "keep_releases": 5,
             "files": files,
             "secrets": {},
+            "data": False,
             **options,
         }
 
@@ -377,9 +390,6 @@ def host(
     tmp_path: Path, me: dict[str, str], front: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Host]:
     monkeypatch.setattr(module, "PAUSE_SECONDS", 0.005)
-    # How long a release is watched once it is live.
-    for function in (_take_over, Slots.switch, Slots.confirm):
-        monkeypatch.setattr(function, "__defaults__", (0.0,))
     host = Host(tmp_path, me, *front)
     yield host
     host.systemd.end()
@@ -413,7 +423,7 @@ class TestSwitch:
         assert (result["slot"], result["release"], result["previous"]) == ("green", "r2", "r1")
         assert host.ask() == (200, "r2", "workers = 2")
         assert not host.runs("blue")
-        assert (host.layout.previous / "release").resolve() == host.layout.release("r1")
+        assert host.layout.previous.resolve() == host.layout.release("r1")
         # Told to stop only once the other one had the traffic, and not waited for.
         assert host.systemd.calls[-1] == "stop --no-block slipway-shop@blue.service"
 
@@ -483,7 +493,7 @@ class TestRefused:
     def test_what_served_never_notices(self, host: Host, behaviour: str, seconds: float, reason: str) -> None:
         host.do("live", host.release("r1"))
         live = host.links()[str(host.layout.live)]
-        with pytest.raises(Failed, match=f"(?s)release r2 is refused and what served still does: .*{reason}"):
+        with pytest.raises(Failed, match=f"(?s)release r2 is refused; what served still does: .*{reason}"):
             host.do("live", host.release("r2", behaviour), {"environment": "A=2\n"}, ready_seconds=seconds)
         assert host.links()[str(host.layout.live)] == live
         assert host.ask() == (200, "r1", "workers = 2")
@@ -510,13 +520,12 @@ class TestRefused:
         assert host.layout.live_slot() is None
         assert host.do("live", host.release("r2"))["slot"] == "blue"
 
-    def test_pages_of_the_release_before_never_find_what_was_refused(self, host: Host) -> None:
+    def test_pages_of_the_release_before_still_find_its_assets(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         host.do("live", host.release("r2"))
-        assert host.layout.previous_slot() == "blue"
         with pytest.raises(Failed, match="release r3 is refused"):
             host.do("live", host.release("r3", "crashes"))
-        assert host.layout.previous_slot() is None
+        assert host.layout.previous.resolve() == host.layout.release("r1")
 
 
 class TestUnits:
@@ -575,7 +584,7 @@ class TestTakenBack:
             assert part in str(failed.value)
         assert host.ask()[1] == "r1"
         assert host.runs("blue") and not host.runs("green")
-        assert host.layout.previous_slot() is None
+        assert host.layout.release_before() is None
         assert host.work("r1").reasons == []
 
     def test_a_release_that_dies_of_its_first_visitors(self, host: Host) -> None:
@@ -590,13 +599,11 @@ class TestTakenBack:
 
     def test_a_release_is_watched_for_a_while(self, host: Host) -> None:
         host.do("live", host.release("r1"))
-        slots = host.slots
+        host.watch = 5
         # Two of its answers a look: it is fine at first, and not for long.
         host.release("r2", f"fades {module.GOOD_ANSWERS + 6}")
-        slots.start_and_probe(slots.stage("r2", host.files()), "r2", PROBE)
         with pytest.raises(Failed, match=r"release r1 is live again: as .*: status 503: the database is away"):
-            slots.switch("green", "r2", PROBE, watch=5)
-        assert slots.timings["verify"] < 5
+            host.do("live", "r2")
         assert host.ask()[1] == "r1"
 
     def test_one_bad_answer_is_none(self, host: Host) -> None:
@@ -816,7 +823,7 @@ class TestRollback:
     def test_goes_back_to_the_release_and_its_configuration_with_the_secrets_of_today(self, host: Host) -> None:
         host.do("live", host.release("r1"), {"environment": "A=1\n"})
         host.do("live", host.release("r2"), {"environment": "A=2\n", "secrets/key": "new"})
-        result = host.do("previous", "ignored")
+        result = host.do("previous", "")
         assert (result["release"], result["previous"]) == ("r1", "r2")
         assert host.ask()[1] == "r1"
         configuration = host.layout.configuration / result["slot"]
@@ -827,43 +834,231 @@ class TestRollback:
         for number in (1, 2, 3):
             host.do("live", host.release(f"r{number}"), {"environment": f"A={number}\n"})
         for release in ("r2", "r1"):
-            assert host.do("previous", "ignored")["release"] == release
+            assert host.do("previous", "")["release"] == release
         with pytest.raises(Failed, match="there is nothing to go back to"):
-            host.do("previous", "ignored")
+            host.do("previous", "")
 
     def test_goes_back_through_what_was_live_more_than_once(self, host: Host) -> None:
         for release in ("r1", "r2"):
             host.release(release)
         for release in ("r1", "r2", "r1", "r2"):
             host.do("live", release)
-        assert [host.do("previous", "ignored")["release"] for _ in range(3)] == ["r1", "r2", "r1"]
+        assert [host.do("previous", "")["release"] for _ in range(3)] == ["r1", "r2", "r1"]
 
     def test_a_configuration_alone_can_be_gone_back_to(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         host.do("live", "r1", {"environment": "A=2\n"})
-        result = host.do("previous", "ignored")
+        result = host.do("previous", "")
         assert (host.layout.configuration / result["slot"] / "environment").read_text() == 'A="1"\n'
 
     def test_a_reload_is_no_release_to_go_back_to(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         host.do("live", host.release("r2"))
         host.do("reloaded", "r2", {"gunicorn.conf.py": "workers = 4"})
-        assert host.do("previous", "ignored")["release"] == "r1"
+        assert host.do("previous", "")["release"] == "r1"
 
     def test_one_that_is_refused_leaves_what_is_live(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         host.do("live", host.release("r2"))
         (host.layout.release("r1") / "behaviour").write_text("crashes")
         with pytest.raises(Failed, match="release r1 is refused"):
-            host.do("previous", "ignored")
+            host.do("previous", "")
         assert host.ask()[1] == "r2"
 
     def test_the_next_deploy_brings_what_is_wanted_again(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         host.do("live", host.release("r2"))
-        host.do("previous", "ignored")
+        host.do("previous", "")
         assert host.do("live", "r2")["release"] == "r2"
-        assert host.do("previous", "ignored")["release"] == "r1"
+        assert host.do("previous", "")["release"] == "r1"
+
+    def test_goes_back_to_a_release_by_its_id(self, host: Host) -> None:
+        for release in ("r1", "r2", "r3"):
+            host.do("live", host.release(release))
+        assert host.do("previous", "r1")["release"] == "r1"
+        with pytest.raises(Failed, match=r"release r9 was never live on this host, or it is gone"):
+            host.do("previous", "r9")
+
+    def test_is_in_a_hurry(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"))
+        # What was live before still drains.
+        host.systemd.call("start", "slipway-shop@blue.service")
+        host.systemd.calls.clear()
+        host.do("previous", "")
+        assert host.systemd.calls[:2] == [
+            "kill --signal=SIGQUIT slipway-shop@blue.service",
+            "stop slipway-shop@blue.service",
+        ]
+
+    def test_what_it_goes_back_to_is_kept(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"), keep_releases=1)
+        with pytest.raises(Failed, match="release r3 is refused"):
+            host.do("live", host.release("r3", "crashes"), keep_releases=1)
+        host.do("live", "r2", keep_releases=1)
+        assert host.do("previous", "", keep_releases=1)["release"] == "r1"
+
+    def test_killed_at_any_change_the_same_again_goes_back_once(
+        self, host: Host, killed_at: Callable[[int, Callable[[], object]], bool], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "fsync", lambda _: None)
+        for release in ("r1", "r2", "r3"):
+            host.release(release)
+        for number in itertools.count(1):
+            for release in ("r1", "r2", "r3"):
+                host.do("live", release)
+            killed = killed_at(number, lambda: host.do("previous", ""))
+            assert host.ask()[1] in ("r2", "r3")
+            if killed:
+                host.do("previous", "")
+            assert host.ask()[1] == "r2"
+            assert host.work("r2") == Work()
+            assert host.do("previous", "")["release"] == "r1"
+            if not killed:
+                break
+        assert number > 15
+
+
+class TestHooks:
+    @staticmethod
+    def hooks(tmp_path: Path, command: str = "") -> dict[str, str]:
+        said = tmp_path / "said"
+        return {
+            **{f"{hook}.service": "[Service]\n" for hook in ("after_switch", "after_rollback")},
+            **{hook: command or f"echo {hook} >> {said}" for hook in ("after_switch", "after_rollback")},
+        }
+
+    def test_run_once_the_release_has_the_traffic(self, host: Host, tmp_path: Path) -> None:
+        hooks = self.hooks(tmp_path)
+        assert "after_switch" in host.do("live", host.release("r1"), hooks)["timings"]
+        host.do("live", host.release("r2"), hooks)
+        host.do("live", "r2", hooks)
+        assert "after_rollback" in host.do("previous", "")["timings"]
+        assert (tmp_path / "said").read_text().split() == ["after_switch", "after_switch", "after_rollback"]
+
+    def test_one_that_fails_is_said_and_tried_again(self, host: Host, tmp_path: Path) -> None:
+        hooks = self.hooks(tmp_path, f"test -e {tmp_path}/cache || {{ echo no cache; exit 1; }}")
+        for _ in range(2):
+            with pytest.raises(Failed, match=r"release r1 is live, but after_switch failed; .*:\nno cache"):
+                host.do("live", host.release("r1") if not host.layout.is_complete("r1") else "r1", hooks)
+            assert host.ask()[1] == "r1"
+        assert host.work("r1", hooks) == Work(tidy=["a switch was not finished"])
+        (tmp_path / "cache").touch()
+        host.do("live", "r1", hooks)
+        assert host.work("r1", hooks) == Work()
+
+    def test_one_that_fails_does_not_stop_the_next_deploy(self, host: Host, tmp_path: Path) -> None:
+        with pytest.raises(Failed, match="after_switch failed"):
+            host.do("live", host.release("r1"), self.hooks(tmp_path, "exit 1"))
+        host.do("live", host.release("r2"))
+        assert host.work("r2") == Work()
+
+    def test_units_of_hooks_that_are_no_longer_wanted_go(self, host: Host, tmp_path: Path) -> None:
+        host.do("live", host.release("r1"), self.hooks(tmp_path))
+        for release in ("r2", "r3"):
+            host.do("live", host.release(release))
+        assert not list(host.layout.units.glob("*after*"))
+
+
+class TestAbsent:
+    def test_nothing_is_left_but_the_data(self, host: Host) -> None:
+        host.layout.state.mkdir(parents=True)
+        for release in ("r1", "r2"):
+            host.do("live", host.release(release))
+        assert host.slots.is_there(data=False)
+        host.slots.remove(data=False)
+        assert not host.runs("blue") and not host.runs("green")
+        assert not list(host.layout.units.iterdir())
+        assert not host.layout.home.exists() and not host.layout.configuration.exists()
+        assert host.layout.state.is_dir()
+        assert not host.slots.is_there(data=False) and host.slots.is_there(data=True)
+
+    def test_the_data_too_where_that_is_said(self, host: Host) -> None:
+        host.layout.state.mkdir(parents=True)
+        host.do("live", host.release("r1"))
+        host.slots.remove(data=True)
+        assert not host.layout.state.exists()
+
+    def test_another_app_of_a_similar_name_stays(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        other = host.layout.units / "slipway-shop-2@blue.service"
+        other.write_text("[Service]\n")
+        host.slots.remove(data=False)
+        assert [path.name for path in host.layout.units.iterdir()] == [other.name]
+
+    def test_killed_at_any_change_the_same_again_finishes(
+        self, host: Host, killed_at: Callable[[int, Callable[[], object]], bool]
+    ) -> None:
+        for number in itertools.count(1):
+            host.do("live", host.release("r1"))
+            killed = killed_at(number, lambda: host.slots.remove(data=False))
+            with locked(host.layout):
+                host.slots.remove(data=False)
+            assert not host.slots.is_there(data=False)
+            if not killed:
+                break
+        assert number > 5
+
+
+class TestReleaseInfo:
+    def test_what_is_live_what_was_before_and_what_else_there_is(self, host: Host) -> None:
+        for number, release in enumerate(("r1", "r2", "r3")):
+            host.release(release)
+            marker = host.layout.release(release) / "complete"
+            marker.write_text(json.dumps({"commit": release, "python": "x"}))
+            os.utime(marker, (number, number))
+        assert release_info.describe(host.layout)["release"] is None
+        for release in ("r1", "r2"):
+            host.do("live", release)
+        (layout,) = release_info.layouts(host.layout.root)
+        found = release_info.describe(layout)
+        assert (found["name"], found["slot"], found["release"], found["previous"]) == ("shop", "green", "r2", "r1")
+        assert abs(found["since"] - time.time()) < 60
+        assert [entry["id"] for entry in found["releases"]] == ["r3", "r2", "r1"]
+        assert found["releases"][0] == {"id": "r3", "built": 2, "commit": "r3", "python": "x"}
+
+    def test_what_the_inventory_does_not_have(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        assert release_plan.orphans(["blog"], host.layout.root) == ["shop"]
+        assert release_plan.orphans(["blog", "shop"], host.layout.root) == []
+
+
+class TestCheckMode:
+    """Nothing changes, and what is said is true."""
+
+    @staticmethod
+    def check(host: Host, state: str, release: str, changed: dict[str, str] | None = None) -> dict[str, Any]:
+        def there() -> list[Path]:
+            return sorted(path for place in ("srv", "etc", "run") for path in (host.layout.root / place).rglob("*"))
+
+        before = there()
+        found = STATES[state](host.app(release, changed), host.slots, True)
+        assert there() == before
+        return found
+
+    def test_live(self, host: Host) -> None:
+        assert self.check(host, "present", "r1") == {"changed": True}
+        assert self.check(host, "live", "r1")["reasons"] == ["nothing is live yet"]
+        host.do("live", host.release("r1"))
+        assert self.check(host, "live", "r1") == {"changed": False, "reasons": [], "removed": [], "diff": []}
+        found = self.check(host, "live", "r1", {"environment": 'A="2"\n', "secrets/key": "new"})
+        assert [entry["after"] for entry in found["diff"]] == ["release: r1\nslot: green\n", 'A="2"\n']
+
+    def test_previous(self, host: Host) -> None:
+        with pytest.raises(Failed, match="there is nothing to go back to"):
+            self.check(host, "previous", "")
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"), {"environment": 'A="2"\n', "secrets/key": "new"})
+        found = self.check(host, "previous", "")
+        assert [entry["after"] for entry in found["diff"]] == ["release: r1\nslot: blue\n", 'A="1"\n']
+
+    def test_absent(self, host: Host) -> None:
+        assert self.check(host, "absent", "") == {"changed": False, "diff": []}
+        host.do("live", host.release("r1"))
+        found = self.check(host, "absent", "")
+        assert found["changed"] is True
+        assert found["diff"][0]["after"] == "release: None\nslot: None\n"
 
 
 class TestCutOff:
@@ -881,7 +1076,7 @@ class TestCutOff:
     def test_after_the_switch_the_next_run_verifies_and_retires(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         host.slots.start_and_probe(host.slots.stage(host.release("r2"), host.files()), "r2", PROBE)
-        host.slots.switch("green", "r2", PROBE)
+        host.slots.switch("green", "r2")
         assert host.runs("blue")
         host.do("live", "r2")
         assert not host.runs("blue")
@@ -900,6 +1095,46 @@ class TestCutOff:
         with pytest.raises(Failed, match="release r2 was taken back after the switch, release r1 is live again"):
             host.do("live", "r2")
         assert host.ask()[1] == "r1"
+        assert host.work("r1") == Work()
+
+    def test_a_first_release_that_was_cut_off_is_verified_too(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Slots, "confirm", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                host.do("live", host.release("r1"))
+        host.front_is(up=False)
+        with pytest.raises(Failed, match="release r1 was taken back after the switch, nothing is live"):
+            host.do("live", "r1")
+        assert host.layout.live_slot() is None
+
+    def test_what_was_cut_off_is_taken_back_before_another_release_takes_its_slot(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        host.do("live", host.release("r1"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Slots, "confirm", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                host.do("live", host.release("r2"))
+        (host.layout.release("r2") / "behaviour").write_text("unready")
+        host.systemd.kill("slipway-shop@green.service")
+        with pytest.raises(Failed, match="release r3 is refused"):
+            host.do("live", host.release("r3", "crashes"))
+        assert host.ask()[1] == "r1"
+
+    def test_a_rollback_after_one_that_was_cut_off_and_is_not_right(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for release in ("r0", "r1"):
+            host.do("live", host.release(release))
+        with monkeypatch.context() as patch:
+            patch.setattr(Slots, "confirm", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                host.do("live", host.release("r2"))
+        (host.layout.release("r2") / "behaviour").write_text("unready")
+        host.systemd.kill(f"slipway-shop@{host.layout.live_slot()}.service")
+        assert host.do("previous", "")["release"] == "r1"
 
     def test_a_release_whose_deploy_was_cut_off_can_be_gone_back_to(
         self, host: Host, monkeypatch: pytest.MonkeyPatch
@@ -910,7 +1145,7 @@ class TestCutOff:
             with pytest.raises(KeyboardInterrupt):
                 host.do("live", host.release("r2"))
         host.do("live", host.release("r3"))
-        assert host.do("previous", "ignored")["release"] == "r2"
+        assert host.do("previous", "")["release"] == "r2"
 
     def test_killed_at_any_change_one_complete_release_is_live_and_the_next_run_finishes(
         self, host: Host, killed_at: Callable[[int, Callable[[], object]], bool], monkeypatch: pytest.MonkeyPatch
@@ -989,6 +1224,12 @@ class TestPlan:
         assert (found["switch"], found["migrate"], found["build"]) == (["environment differs"], False, False)
         assert found["reload"] == [], "a switch takes up the settings as well"
 
+    def test_a_changed_migration_runs(self, host: Host) -> None:
+        host.do("live", host.release("r1"), MIGRATE)
+        changed = {**MIGRATE, "migrate": "echo migrating once more"}
+        assert self.plan(host, "r1", changed, migrate=True)["migrate"] is True
+        assert self.plan(host, "r1", {**MIGRATE, "environment": "A=2"}, migrate=True)["migrate"] is False
+
     def test_a_reload(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         found = self.plan(host, "r1", {"gunicorn.conf.py": "workers = 4"})
@@ -1007,30 +1248,31 @@ class TestPlan:
         found = {"switch": ["x"], "reload": [], "live": "r1", "live_slot": "blue", "release": "r2", "slot": "green"}
         shown = release_plan.differences(app, found)
         assert [(entry["before_header"], entry["before"], entry["after"]) for entry in shown] == [
-            ("shop: release", "release: r1\nslot: blue\n", "release: r2\nslot: green\n"),
+            ("shop: release and slot", "release: r1\nslot: blue\n", "release: r2\nslot: green\n"),
             ("shop: environment", 'A="1"\n', "A=2\n"),
         ]
         assert release_plan.differences(app, {**found, "switch": []}) == []
 
-    @staticmethod
-    def app_from(url: str, version: str) -> dict[str, Any]:
-        """An app as the module gets it from Ansible."""
-        given = {"name": "shop", "source": {"git": url, "version": version}, "domains": [DOMAIN]}
-        app: dict[str, Any] = ArgumentSpecValidator(APP_OPTIONS).validate(given).validated_parameters
-        return app
-
     @pytest.mark.usefixtures("sandboxed")
     def test_what_a_host_cannot_tell_is_its_answer(self) -> None:
-        answer = release_plan.identify("", self.app_from("file:///nowhere", "v1"), {})
+        source = {"git": "file:///nowhere", "version": "v1"}
+        answer = release_plan.identify("", {**APP, "source": source}, {})
         assert isinstance(answer, Failed)
         assert "source.git: reading file:///nowhere failed" in str(answer)
 
     @pytest.mark.usefixtures("sandboxed")
-    def test_a_version_is_pinned_to_its_commit(self, repository: Path) -> None:
-        app = self.app_from(f"file://{repository}", "HEAD")
-        identity = release_plan.identify("", app, {})
-        assert len(app["source"]["version"]) == 40
-        assert release_plan.identify("", app, {}) == identity
+    def test_a_version_is_pinned_to_its_commit(self, tmp_path: Path) -> None:
+        for arguments in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message=x"]):
+            git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
+            subprocess.run(git, check=True, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull})
+        source = {"git": f"file://{tmp_path}", "version": "HEAD"}
+        identity = release_plan.identify("", {**APP, "source": source}, {})
+        assert (len(source["version"]), source["called"]) == (40, "HEAD")
+        assert release_plan.identify("", {**APP, "source": source}, {}) == identity
+
+
+APP: dict[str, Any] = {"name": "shop", "python": "system", "build": "", "unlocked": False, "index": None}
+APP |= {"extras": [], "groups": [], "packages": []}
 
 
 class TestModules:
@@ -1072,7 +1314,7 @@ class TestModules:
         arguments["app"] = {**self.app(host, host.release("r2", "crashes")), "ready_path": "/ready"}
         second = self.run(release_module.main, arguments, capsys)
         assert second["failed"] is True
-        assert second["msg"].startswith("shop: release r2 is refused and what served still does: ")
+        assert second["msg"].startswith("shop: release r2 is refused; what served still does: ")
         assert (second["release"], second["slot"]) == ("r1", "blue")
         assert "probe" in second["timings"]
 
@@ -1086,7 +1328,6 @@ class TestModules:
         assert found["diff"][0]["after"] == f"release: {plan['release']}\nslot: blue\n"
         assert self.run(release_plan.main, {"apps": [], "server": ""}, capsys)["changed"] is False
 
-    @pytest.mark.usefixtures("sandboxed")
     def test_release_plan_names_all_that_a_host_cannot_have(
         self, host: Host, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -20,7 +20,7 @@ Option = Mapping[str, Any]
 
 def spec(role: str) -> dict[str, Any]:
     specs: dict[str, Any] = yaml.safe_load((ROLES / role / "meta" / "argument_specs.yml").read_text())
-    assert list(specs) == ["argument_specs"] and list(specs["argument_specs"]) == ["main"]
+    assert list(specs) == ["argument_specs"] and next(iter(specs["argument_specs"])) == "main"
     main: dict[str, Any] = specs["argument_specs"]["main"]
     return main
 

@@ -1,18 +1,35 @@
 """The host that is deployed to, and the table of what that cost."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
-from deploying import ROWS, Deploys
+from deploying import ROWS, Deploys, table
 from hosts import APP, Site
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known by which a test names the hosts that it is for."""
+    config.addinivalue_line("markers", "only(name): for hosts whose name ends so; it is not there for others")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is not for a host."""
+
+    def meant(item: pytest.Item) -> bool:
+        name: str = item.callspec.params["_testinfra_host"].backend.get_hostname()  # type: ignore[attr-defined]
+        return all(name.endswith(mark.args[0]) for mark in item.iter_markers("only"))
+
+    items[:] = [item for item in items if meant(item)]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print what each row counted."""
-    terminalreporter.section("deploys under load")
-    for row in ROWS:
-        terminalreporter.write_line(" | ".join(row))
+    terminalreporter.section("deploys")
+    if ROWS:
+        for line in table():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +40,8 @@ def soak() -> bool:
 
 @pytest.fixture(scope="module")
 def deploys(host: Any, tmp_path_factory: pytest.TempPathFactory) -> Deploys:
-    """The host with the app in its first release."""
+    """The host with the app live."""
     container = str(host.backend.get_hostname())
     certificate = host.file(f"/etc/slipway/certificates/{APP}/fullchain.pem").content_string
-    return Deploys(host, Site(container, certificate), tmp_path_factory.mktemp("deploys"))
+    directory: Path = tmp_path_factory.mktemp("deploys")
+    return Deploys(host, Site(container, certificate), directory)

@@ -197,6 +197,11 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]
         "headers": [("X-Slipway-Release", RELEASE)] if RELEASE else [],
     }
 
+    def init_process(self) -> None:
+        """Start as the user that systemd has set: gunicorn before 21 sets it once more, which the sandbox kills."""
+        self.cfg.set("user", 0)
+        super().init_process()
+
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         server = DrainingServer(self.config)
