@@ -10,6 +10,7 @@ import base64
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 Kind = Callable[[Any], None]
 
@@ -180,6 +181,10 @@ def git_url(value: Any) -> None:
     if _LOGIN.match(str(value)):
         raise Unshown("the address holds a login, and would be seen; take it out, and set token and username beside it")
     _git_url(value)
+    try:
+        urlsplit(str(value)).port  # noqa: B018
+    except ValueError:
+        raise ValueError("after the colon of an address like this stands a port, a number up to 65535") from None
 
 
 def index_url(value: Any) -> None:
@@ -236,7 +241,8 @@ extra = _pattern(
 package = _pattern(
     r"[a-z0-9][a-z0-9+.-]{1,127}", "a Debian package is lower-case letters, digits and + . -, such as libpq-dev"
 )
-_LOGIN = re.compile(r"https?://[^/]*@", re.IGNORECASE)
+# An ssh address may well have a user, but not a password.
+_LOGIN = re.compile(r"https?://[^/]*@|ssh://[^/@]*:[^/]*@", re.IGNORECASE)
 _KNOWN_HOST = re.compile(
     r"\s*(@(cert-authority|revoked)\s+)?[^\s@#]\S*\s+(sk-)?(ssh|ecdsa)-\S+\s+[A-Za-z0-9+/]{16,}=*(\s.*)?"
 )

@@ -144,19 +144,23 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         ({"git": "https://x/shop.git", "username": "u"}, "username goes with token"),
     ],
     "git_url": [
-        (value, "https://..., ssh://... or user@host:path")
-        for value in (
-            "",
-            "shop.git",
-            "/srv/git/shop.git",
-            "git.example.com:shop.git",
-            "http//git.example.com/shop.git",
-            "ext::sh -c id",
-            "--upload-pack=id",
-            "https://git.example.com/a b.git",
-            "https://git.example.com/$(id).git",
-            "https://git.example.com/shop.git\n",
-        )
+        *((url, "the address holds a login") for url in ("https://u:p@x/shop.git", "https://t@x/a", "ssh://u:p@x/a")),
+        *((url, "a port, a number up to 65535") for url in ("ssh://git@x:shop/shop.git", "https://x:99999/shop.git")),
+        *(
+            (value, "https://..., ssh://... or user@host:path")
+            for value in (
+                "",
+                "shop.git",
+                "/srv/git/shop.git",
+                "git.example.com:shop.git",
+                "http//git.example.com/shop.git",
+                "ext::sh -c id",
+                "--upload-pack=id",
+                "https://git.example.com/a b.git",
+                "https://git.example.com/$(id).git",
+                "https://git.example.com/shop.git\n",
+            )
+        ),
     ],
     "git_version": [
         (value, "a tag, a branch or a commit")

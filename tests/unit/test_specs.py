@@ -85,6 +85,11 @@ def test_an_option_is_described_in_sentences_with_an_example(option: Option) -> 
         assert "for example" in description.lower()
 
 
+def test_what_is_secret_is_marked() -> None:
+    secret = {path for role in load_specs(ROLES).values() for path, option in all_options(role) if option.get("no_log")}
+    assert secret == {"secrets", "source.key", "source.token", "index.password"}
+
+
 @pytest.mark.parametrize("option", EVERY)
 def test_an_option_has_a_type_and_a_default_of_it_or_none(option: Option) -> None:
     assert not (option.get("required") and "default" in option)
