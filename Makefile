@@ -52,6 +52,14 @@ molecule: ## a scenario on hosts that boot systemd: SCENARIO=default LIMIT=debia
 	@scripts/testbed
 	@molecule test --no-command-borders --scenario-name $(SCENARIO)
 
+.PHONY: deploys
+deploys: ## deploys under load, and cut off, in small counts: a table at the end
+	@$(MAKE) --no-print-directory molecule SCENARIO=deploys
+
+.PHONY: soak
+soak: ## the same in full, which takes an hour
+	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory deploys
+
 .PHONY: browser
 browser: demo ## the demo from outside: over HTTPS, and in a real browser
 	@scripts/testbed browser

@@ -1,5 +1,7 @@
 """What tests of deploys share: the deploys, the load that watches them, and the table of what was counted."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import itertools
@@ -27,6 +29,8 @@ SOCKETS = 8
 SLOW = 1
 # Seconds from one question of a client to its next. Without, the load takes all of a small machine for itself.
 PACE = 0.05
+# The share of the CPUs that others may take before nothing can be said of how long something takes.
+OTHERS = 0.25
 
 _NUMBERS = itertools.count(1)
 
@@ -41,6 +45,36 @@ while not select.select([sys.stdin], [], [], 0.005)[0]:
 """
 
 
+@dataclasses.dataclass(frozen=True)
+class Cpu:
+    """CPU time of this machine in seconds: all that there was, what was not idle, and what of that was the test's."""
+
+    all: float = 0.0
+    busy: float = 0.0
+    ours: float = 0.0
+
+    @classmethod
+    def now(cls, host: Any) -> Cpu:
+        """What it is by now; the test's is what this process, its children and the host took."""
+        user, nice, system, idle, wait, *rest = map(int, Path("/proc/stat").read_text().split()[1:9])
+        ticks = os.sysconf("SC_CLK_TCK")
+        busy = (user + nice + system + sum(rest)) / ticks
+        usage = int(host.check_output("grep -o 'usage_usec.*' /sys/fs/cgroup/cpu.stat").split()[1]) / 1e6
+        return cls(busy + (idle + wait) / ticks, busy, usage + sum(os.times()[:4]))
+
+    def since(self, before: Cpu) -> Cpu:
+        """What it came to since."""
+        return Cpu(self.all - before.all, self.busy - before.busy, self.ours - before.ours)
+
+    def __add__(self, other: Cpu) -> Cpu:
+        return Cpu(self.all + other.all, self.busy + other.busy, self.ours + other.ours)
+
+    @property
+    def others(self) -> float:
+        """The share of the CPUs that others took."""
+        return max(0.0, self.busy - self.ours) / self.all if self.all else 0.0
+
+
 @dataclasses.dataclass
 class Row:
     """One row of the table.
@@ -51,7 +85,9 @@ class Row:
         count: how often, or how often of how often.
         report: what the load saw meanwhile; nothing where there was none.
         note: what else was measured.
+        cpu: what the machine did meanwhile.
         passed: whether all that was claimed of it held.
+        untold: what took longer than it may, on a machine that was busy with something else.
     """
 
     system: str
@@ -59,7 +95,17 @@ class Row:
     count: int | str = 0
     report: Report = dataclasses.field(default_factory=Report)
     note: str = ""
+    cpu: Cpu = Cpu()
     passed: bool = False
+    untold: list[str] = dataclasses.field(default_factory=list)
+
+    def within(self, what: str, seconds: float, limit: float) -> None:
+        """Insist that something took no longer than it may, unless this machine was too busy with something else."""
+        if seconds < limit:
+            return
+        said = f"{what} took {seconds:.2f} s"
+        assert self.cpu.others > OTHERS, f"{self.what}: {said}, it may {limit:g}; {self.report}"
+        self.untold.append(said)
 
     def hold(self, releases: int = 1, slots: int = 1, lost: bool = False) -> None:
         """Insist that enough was counted and, unless some may be lost, that nothing failed."""
@@ -84,11 +130,30 @@ class Row:
             str(len({release for release, _ in report.served})) if loaded else "-",
             str(len({slot for _, slot in report.served})) if loaded else "-",
             self.note or "-",
-            "passed" if self.passed else "FAILED",
+            f"{self.cpu.others:.0%}" if loaded else "-",
+            self.verdict(),
         )
 
+    def verdict(self) -> str:
+        """How it ended."""
+        if not self.passed:
+            return "FAILED"
+        return f"passed, but the machine was busy: {', '.join(self.untold)}" if self.untold else "passed"
 
-HEAD = ("system", "what", "count", "requests", "failed", "longest silence", "releases", "slots", "seen", "")
+
+HEAD = (
+    "system",
+    "what",
+    "count",
+    "requests",
+    "failed",
+    "longest silence",
+    "releases",
+    "slots",
+    "seen",
+    "others' CPU",
+    "",
+)
 # In the order of the tests.
 ROWS: list[Row] = []
 
@@ -133,11 +198,13 @@ class Deploys:
     def counted(self, row: Row, least: int = 0) -> Iterator[None]:
         """Count in a row what the load sees from here to the end of the block, or until it saw so many requests."""
         self.load.take()
+        before = Cpu.now(self.host)
         try:
             yield
             wait_until(lambda: self.load.report.requests >= least, 60, f"{least} requests")
         finally:
             row.report.add(self.load.take())
+            row.cpu += Cpu.now(self.host).since(before)
 
     # --- deploys
 

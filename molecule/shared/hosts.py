@@ -98,7 +98,8 @@ def start(
     return subprocess.Popen(
         [*command, "--limit", container, *arguments, f"playbooks/{playbook}.yml"],
         cwd=ROOT,
-        env={**os.environ, **(environment or {})},
+        # Colours, which molecule asks for, would stand in the middle of what tests look for.
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -8,18 +8,22 @@ import pytest
 from deploying import ROWS, Deploys, table
 from hosts import APP, Site
 
+SOAK = os.environ.get("SLIPWAY_SOAK") == "1"
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known by which a test names the hosts that it is for."""
+    """Make the marks known by which a test says when it is meant."""
     config.addinivalue_line("markers", "only(name): for hosts whose name ends so; it is not there for others")
+    config.addinivalue_line("markers", "soak: only where the full counts are wanted")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what is not for a host."""
+    """Leave out what is not for a host, or too long for every day."""
 
     def meant(item: pytest.Item) -> bool:
         name: str = item.callspec.params["_testinfra_host"].backend.get_hostname()  # type: ignore[attr-defined]
-        return all(name.endswith(mark.args[0]) for mark in item.iter_markers("only"))
+        fits = all(name.endswith(mark.args[0]) for mark in item.iter_markers("only"))
+        return fits and (SOAK or not item.get_closest_marker("soak"))
 
     items[:] = [item for item in items if meant(item)]
 
@@ -35,7 +39,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def soak() -> bool:
     """Whether the full counts are wanted."""
-    return os.environ.get("SLIPWAY_SOAK") == "1"
+    return SOAK
 
 
 @pytest.fixture(scope="module")

@@ -290,13 +290,14 @@ def test_two_deploys_at_once(deploys: Deploys, soak: bool) -> None:
     row.passed = True
 
 
+@pytest.mark.soak
 def test_a_deploy_that_waits_too_long_is_refused(deploys: Deploys) -> None:
     row = deploys.row("a deploy while another one does not end")
     before = deploys.footprint()
-    holding = subprocess.Popen(["docker", "exec", deploys.site.container, "flock", f"{HOME}/lock", "sleep", "60"])
-    output = deploys.refused(**deploys.release())
-    deploys.host.check_output(f"fuser --kill {HOME}/lock")
-    holding.wait()
+    command = ["docker", "exec", "-i", deploys.site.container, "flock", f"{HOME}/lock", "cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as holding:
+        output = deploys.refused(**deploys.release())
+        holding.communicate()
     assert BUSY in output
     assert deploys.footprint() == before
     row.count, row.note, row.passed = 1, "refused", True
