@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ HEAD = (
     "count",
     "requests",
     "failed",
-    "longest silence",
+    "silence",
     "releases",
     "slots",
     "seen",
@@ -171,11 +172,13 @@ class Deploys:
 
     Attributes:
         options: the app's options on top of the scenario's inventory, which hold from deploy to deploy.
+        took: the seconds from the start of the last deploy to its end.
     """
 
     def __init__(self, host: Any, site: Site, directory: Path) -> None:
         self.host, self.site, self.directory = host, site, directory
         self.options: dict[str, Any] = {}
+        self.took = 0.0
         self.load = Load(
             f"https://127.0.0.1:{site.port(443)}",
             site.certificate,
@@ -241,7 +244,10 @@ class Deploys:
         """
         layer = self.layer(**options)
         self.options.update(options)
-        return play(self.site.container, inventories=(layer,), playbook=playbook, environment=ansible)
+        started = time.monotonic()
+        output = play(self.site.container, inventories=(layer,), playbook=playbook, environment=ansible)
+        self.took = time.monotonic() - started
+        return output
 
     def refused(self, **options: Any) -> str:
         """Deploy what must be refused, and return why it was; the options from before hold on."""

@@ -31,6 +31,8 @@ CHANGES = (
 )
 # What the module does first; what Python does before, to start, changes nothing of an app.
 LOCK = "flock"
+# Of a deploy; what is before only asks.
+SHARES = [0.35 + 0.06 * step for step in range(11)]
 PAYLOADS = "/root/.ansible/tmp"
 BUSY = f"another deploy of {APP} is at work on this host"
 KEEP_PAYLOADS = {"ANSIBLE_KEEP_REMOTE_FILES": "1", "ANSIBLE_PIPELINING": "0"}
@@ -93,8 +95,7 @@ class Prepared:
     """What the kills need.
 
     Attributes:
-        source: the directory of a release that neither slot holds.
-        unused: its id.
+        source: the directory of the first release of `live`, which neither slot holds.
         present: what builds it.
         live: three releases, by their ids, each with what brings it live; one after the other, each finds the idle slot
             with another release, another configuration and other units.
@@ -103,7 +104,6 @@ class Prepared:
     """
 
     source: Path
-    unused: str
     present: Payload
     live: dict[str, Payload]
     previous: Payload
@@ -114,16 +114,17 @@ class Prepared:
 def prepared(deploys: Deploys) -> Iterator[Prepared]:
     """strace, and payloads of all states; none is left behind, for they hold the secrets."""
     deploys.host.check_output("apt-get -qq update && apt-get -qq install --no-install-recommends strace >/dev/null")
-    deploys.deploy(**(wanted := deploys.release()), ansible=KEEP_PAYLOADS)
-    unused, present, live = deploys.whole()["release"], Payload(deploys, "present"), {}
+    sources, builds, live = [], [], {}
     for seconds in (20, 21, 22):
-        deploys.deploy(**deploys.release(), ready_seconds=seconds, ansible=KEEP_PAYLOADS)
+        deploys.deploy(**(wanted := deploys.release()), ready_seconds=seconds, ansible=KEEP_PAYLOADS)
+        sources.append(Path(wanted["source"]["path"]))
+        builds.append(Payload(deploys, "present"))
         live[deploys.whole()["release"]] = Payload(deploys, "live")
     deploys.deploy(playbook="rollback", ansible=KEEP_PAYLOADS)
     previous = Payload(deploys, "previous")
     layer = deploys.layer(workers=3)
     play(deploys.site.container, inventories=(layer,), playbook="reload", environment=KEEP_PAYLOADS)
-    yield Prepared(Path(wanted["source"]["path"]), unused, present, live, previous, Payload(deploys, "reloaded"))
+    yield Prepared(sources[0], builds[0], live, previous, Payload(deploys, "reloaded"))
     deploys.host.check_output(f"rm -rf {PAYLOADS}/* /root/*.py /root/source.tar /root/calls")
 
 
@@ -144,21 +145,6 @@ def kills(deploys: Deploys, state: str, calls: int, points: Sequence[Any]) -> It
     assert row.passed
 
 
-def test_kills_of_live(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
-    calls = {release: payload.calls() for release, payload in prepared.live.items()}
-    least = min(map(len, calls.values()))
-    points = spread(range(least), None if soak else 16)
-    with kills(deploys, "live", least, points) as harmless:
-        for point, wanted in zip(points, itertools.cycle(prepared.live), strict=False):
-            payload = prepared.live[wanted]
-            assert payload.cut_off(calls[wanted][point])
-            deploys.whole()
-            payload.run()
-            assert deploys.whole()["release"] == wanted
-            assert not payload.run()["changed"]
-            harmless()
-
-
 def test_kills_of_present(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
     sent = deploys.directory / "source.tar"
     archive(prepared.source, sent)
@@ -166,7 +152,7 @@ def test_kills_of_present(deploys: Deploys, prepared: Prepared, soak: bool) -> N
     target = deploys.host.check_output(f"grep -o '{PAYLOADS}/[^\"]*/source.tar' {prepared.present.path} | head -1")
     # A build takes away what was sent with it.
     send = f"mkdir -p $(dirname {target}) && cp /root/source.tar {target}"
-    afresh = f"rm -rf {HOME}/releases/{prepared.unused} && {send}"
+    afresh = f"rm -rf {HOME}/releases/{next(iter(prepared.live))} && {send}"
     deploys.host.check_output(afresh)
     calls = prepared.present.calls()
     before = deploys.footprint()
@@ -182,6 +168,21 @@ def test_kills_of_present(deploys: Deploys, prepared: Prepared, soak: bool) -> N
             assert deploys.footprint() == before
             harmless()
     deploys.whole()
+
+
+def test_kills_of_live(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
+    calls = {release: payload.calls() for release, payload in prepared.live.items()}
+    least = min(map(len, calls.values()))
+    points = spread(range(least), None if soak else 16)
+    with kills(deploys, "live", least, points) as harmless:
+        for point, wanted in zip(points, itertools.cycle(prepared.live), strict=False):
+            payload = prepared.live[wanted]
+            assert payload.cut_off(calls[wanted][point])
+            deploys.whole()
+            payload.run()
+            assert deploys.whole()["release"] == wanted
+            assert not payload.run()["changed"]
+            harmless()
 
 
 def test_kills_of_previous(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
@@ -229,10 +230,7 @@ def test_kills_of_reloaded(deploys: Deploys, prepared: Prepared, soak: bool) -> 
 
 def test_the_controller_dies(deploys: Deploys, soak: bool) -> None:
     row = deploys.row("the controller dies in mid-deploy")
-    started = time.monotonic()
-    deploys.deploy(**deploys.release())
-    took = time.monotonic() - started
-    moments = spread([took * (0.3 + 0.065 * step) for step in range(11)], None if soak else 3)
+    moments = spread([deploys.took * share for share in SHARES], None if soak else 3)
     for moment in moments:
         wanted = deploys.release()
         running = deploys.begin(**wanted)
@@ -250,10 +248,8 @@ def test_the_controller_dies(deploys: Deploys, soak: bool) -> None:
 
 def test_the_host_restarts(deploys: Deploys, soak: bool) -> None:
     row = deploys.row("the host restarts in mid-deploy")
-    started = time.monotonic()
-    deploys.deploy(**deploys.release())
-    took, up = time.monotonic() - started, []
-    moments = spread([took * (0.3 + 0.065 * step) for step in range(11)], None if soak else 2)
+    up: list[float] = []
+    moments = spread([deploys.took * share for share in SHARES], None if soak else 2)
     for moment in moments:
         wanted = deploys.release()
         running = deploys.begin(**wanted)
