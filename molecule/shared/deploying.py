@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -172,13 +171,11 @@ class Deploys:
 
     Attributes:
         options: the app's options on top of the scenario's inventory, which hold from deploy to deploy.
-        took: the seconds from the start of the last deploy to its end.
     """
 
     def __init__(self, host: Any, site: Site, directory: Path) -> None:
         self.host, self.site, self.directory = host, site, directory
         self.options: dict[str, Any] = {}
-        self.took = 0.0
         self.load = Load(
             f"https://127.0.0.1:{site.port(443)}",
             site.certificate,
@@ -244,10 +241,7 @@ class Deploys:
         """
         layer = self.layer(**options)
         self.options.update(options)
-        started = time.monotonic()
-        output = play(self.site.container, inventories=(layer,), playbook=playbook, environment=ansible)
-        self.took = time.monotonic() - started
-        return output
+        return play(self.site.container, inventories=(layer,), playbook=playbook, environment=ansible)
 
     def refused(self, **options: Any) -> str:
         """Deploy what must be refused, and return why it was; the options from before hold on."""
