@@ -382,8 +382,17 @@ def retire(layout: Layout, keep: int, held: Collection[str], remove: Callable[[S
     for path in removed:
         # Without its marker a release is no release: should this be cut off, the next run finds nothing half-made.
         (path / "complete").unlink(missing_ok=True)
-    # Out of the way of the next build of the same release.
-    aside = [path.rename(path.with_name(f".{path.name.strip('.')}.{time.time_ns()}")) for path in removed]
+    aside = [moved for path in removed if (moved := _aside(path))]
     if aside:
         remove(aside)
     return [path.name for path in removed if not path.name.startswith(".")]
+
+
+def _aside(path: Path) -> Path | None:
+    """Move a directory out of the way of the next build of the same release; remove it where it cannot be moved."""
+    try:
+        return path.rename(path.with_name(f".{path.name.strip('.')}.{time.time_ns()}"))
+    except OSError:
+        # An overlay renames no directory of the file system beneath it.
+        shutil.rmtree(path)
+        return None

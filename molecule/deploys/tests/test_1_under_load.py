@@ -85,7 +85,9 @@ def test_switches_to_new_code_and_rollbacks(deploys: Deploys, soak: bool) -> Non
         before = deploys.about()
         with deploys.counted(switches):
             deploys.deploy(**deploys.release(other_packages if number % 2 else None))
-            deploys.drained()
+            if number % 2:
+                # Else the rollback meets a slot that still drains.
+                deploys.drained()
         after = deploys.whole()
         assert (after["release"], after["slot"]) != (before["release"], before["slot"])
         assert (uvicorn(deploys) == usual) == (number % 2 == 0)
