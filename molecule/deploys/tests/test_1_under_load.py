@@ -121,7 +121,8 @@ def test_a_changed_environment_and_a_rotated_secret(deploys: Deploys) -> None:
     with deploys.counted(row, LEAST):
         deploys.deploy(environment={"GREETING": "Ahoy"})
         assert deploys.about()["greeting"] == "Ahoy"
-        assert "Ahoy" in deploys.site.get("/").text
+        # Until nginx has let go of its connections to it, the slot before may still answer.
+        wait_until(lambda: "Ahoy" in deploys.site.get("/").text, 3, "the new value is served")
         assert not signed_with(key)
         deploys.deploy(secrets={"session_key": key})
         assert signed_with(key)
