@@ -32,6 +32,19 @@ PACE = 0.05
 # The share of the CPUs that others may take before nothing can be said of how long something takes.
 OTHERS = 0.25
 
+# The smallest app there is; {} is what it answers, an expression.
+TINY_APP = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({{"type": message["type"] + ".complete"}})
+            if message["type"] == "lifespan.shutdown":
+                return
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": {}}})
+"""
+
 _NUMBERS = itertools.count(1)
 
 # Prints when the link `live` changes, with the time in seconds of the epoch, until its input ends.

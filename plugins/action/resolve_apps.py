@@ -10,8 +10,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.slipway.asgi.plugins.module_utils.git import is_ssh
+from ansible_collections.slipway.asgi.plugins.plugin_utils import kinds
 from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import Context, Mistakes, load_specs, resolve
-from ansible_collections.slipway.asgi.plugins.plugin_utils.kinds import is_ssh
 from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import read
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -25,7 +26,7 @@ SUPPORTED = {
 # gunicorn 27 and uvicorn 0.54 need it.
 OLDEST_PYTHON = (3, 11)
 
-OPTIONS = {"only": {"type": "str", "default": ""}, "without": {"type": "str", "default": ""}}
+OPTIONS = {"only": {"type": "str", "default": ""}, "without": {"type": "str"}}
 
 
 class ActionModule(ActionBase):
@@ -61,6 +62,11 @@ class ActionModule(ActionBase):
             if version != own_python:
                 versions.append(app["python"])
         known = [app["name"] for app in views["app"]]
+        if without is not None:
+            try:
+                kinds.app_name(without)
+            except ValueError as error:
+                mistakes.append(f'app is "{without}": {error}')
         if only and only not in known and not mistakes:
             mistakes.append(f'app is "{only}": the apps of this host are {", ".join(known) or "none"}')
         for view in views.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -11,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SLOTS = ("blue", "green")
+# It becomes part of user, unit and path names, of which a user's may have 31 characters.
+APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,22}")
 
 
 class Failed(Exception):
@@ -24,10 +27,18 @@ class Layout:
     Attributes:
         name: the app's name.
         root: the root of the file system, another directory in tests.
+
+    Raises:
+        Failed: no app can have this name.
     """
 
     name: str
     root: Path = Path("/")
+
+    def __post_init__(self) -> None:
+        # Whole directories are removed by paths with this name in them.
+        if not APP_NAME.fullmatch(self.name):
+            raise Failed(f'"{self.name}" is not the name of an app')
 
     @property
     def home(self) -> Path:
@@ -206,7 +217,19 @@ class Systemd:
     def remove(self, paths: Sequence[Path]) -> None:
         """Remove directories without waiting: thousands of files take some disks seconds."""
         idle = ("--nice=19", "--property=IOSchedulingClass=idle")
-        run(["systemd-run", "--quiet", "--no-block", "--collect", *idle, "rm", "--recursive", *map(str, paths)])
+        run(
+            [
+                "systemd-run",
+                "--quiet",
+                "--no-block",
+                "--collect",
+                *idle,
+                "rm",
+                "--recursive",
+                "--force",
+                *map(str, paths),
+            ]
+        )
 
     def journal(self, unit: str, since: float) -> str:
         """A unit's last lines since a time in seconds of the epoch, long ones without their middle."""

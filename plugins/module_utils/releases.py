@@ -390,8 +390,10 @@ def retire(layout: Layout, keep: int, held: Collection[str], remove: Callable[[S
 
 def _aside(path: Path) -> Path | None:
     """Move a directory out of the way of the next build of the same release; remove it where it cannot be moved."""
+    if path.name.startswith("."):
+        return path
     try:
-        return path.rename(path.with_name(f".{path.name.strip('.')}.{time.time_ns()}"))
+        return path.rename(path.with_name(f".{path.name}.{time.time_ns()}"))
     except OSError:
         # An overlay renames no directory of the file system beneath it.
         shutil.rmtree(path)

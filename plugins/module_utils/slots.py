@@ -96,7 +96,6 @@ class Switch:
         before: the slot that was live, or None at a first release.
         assets: the release whose assets were served beside the live one's, to be restored if the switch is taken back.
         depth: for a rollback, how many entries of the history came before the one that it goes back to.
-        hook: the app's command that runs once the slot is live.
         verified: whether it answered behind the front, so that it stays live whatever comes.
     """
 
@@ -105,8 +104,12 @@ class Switch:
     before: str | None
     assets: str | None
     depth: int | None
-    hook: str
     verified: bool = False
+
+    @property
+    def hook(self) -> str:
+        """The app's command that runs once the slot is live."""
+        return "after_switch" if self.depth is None else "after_rollback"
 
 
 class TakenBack(Failed):
@@ -385,7 +388,6 @@ class Slots:
             before=before,
             assets=self.layout.release_before(),
             depth=self.history.depth(back_to) if back_to else None,
-            hook="after_rollback" if back_to else "after_switch",
         )
         with self._timed("switch"):
             self._note(switch)
@@ -482,12 +484,13 @@ class Slots:
         self.layout.switching.unlink()
 
     def tidy(self) -> None:
-        """Finish what a run that was cut off had left: stop the idle slot, enable both sockets, run a hook."""
-        self.retire(self.idle())
+        """Finish what a run that was cut off had left: enable both sockets, stop the idle slot, run a hook."""
         sockets = [self._unit(slot, "socket") for slot in SLOTS if self.layout.slot(slot).exists()]
         self.systemd.call("enable", *sockets)
         if switch := self.under_way():
             self.finish(switch)
+        else:
+            self.retire(self.idle())
 
     def _note(self, switch: Switch) -> None:
         write(File("switching", json.dumps(dataclasses.asdict(switch)).encode()), self.layout.switching)

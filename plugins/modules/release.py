@@ -335,7 +335,11 @@ def main() -> None:
     )
     given = ("secrets", "credentials", "server", "data")
     app = {**module.params["app"], **{key: module.params[key] for key in given}}
-    slots = Slots(Layout(app["name"]), Systemd(), Front(**module.params["front"]))
+    try:
+        layout = Layout(app["name"])
+    except Failed as error:
+        module.fail_json(msg=str(error))
+    slots = Slots(layout, Systemd(), Front(**module.params["front"]))
     state = STATES[module.params["state"]]
     try:
         with contextlib.nullcontext() if module.check_mode else locked(slots.layout):

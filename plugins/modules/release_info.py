@@ -60,7 +60,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.asgi.plugins.module_utils.history import History
-from ansible_collections.slipway.asgi.plugins.module_utils.host import Layout
+from ansible_collections.slipway.asgi.plugins.module_utils.host import APP_NAME, Layout
 
 
 def main() -> None:
@@ -73,7 +73,8 @@ def main() -> None:
 
 def layouts(root: Path = Path("/")) -> list[Layout]:
     """The apps that have anything to serve from on this host."""
-    return [Layout(path.parent.name, root) for path in sorted((root / "srv/slipway").glob("*/releases"))]
+    names = [path.parent.name for path in sorted((root / "srv/slipway").glob("*/releases"))]
+    return [Layout(name, root) for name in names if APP_NAME.fullmatch(name)]
 
 
 def describe(layout: Layout) -> dict[str, Any]:

@@ -23,7 +23,6 @@ options:
   without:
     description: An app that the views leave out; it need not be among those of the host.
     type: str
-    default: ""
 attributes:
   check_mode:
     support: full

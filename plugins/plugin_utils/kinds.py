@@ -12,6 +12,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.slipway.asgi.plugins.module_utils.git import is_ssh
+from ansible_collections.slipway.asgi.plugins.module_utils.host import APP_NAME
+
 Kind = Callable[[Any], None]
 
 
@@ -42,7 +45,7 @@ def _pattern(expression: str, allowed: str) -> Kind:
 
 def app_name(value: Any) -> None:
     """An app's name, which becomes part of user, unit and socket names (31 characters at most for a user)."""
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,22}", value):
+    if not isinstance(value, str) or not APP_NAME.fullmatch(value):
         raise ValueError("a name is 1 to 23 lower-case letters, digits and dashes, and begins with a letter")
     # slipway-build is a user, slipway-wake a unit, slipway-shop-check a unit of the app shop.
     if re.fullmatch(r"build|wake|certificates|.*-(build|check|migrate)", value):
@@ -139,11 +142,6 @@ def source(value: Any) -> None:
         raise ValueError("username goes with token")
 
 
-def is_ssh(address: str) -> bool:
-    """Whether a git address is one of ssh: ssh://... or user@host:path."""
-    return address.startswith("ssh://") or "://" not in address
-
-
 def index(value: Any) -> None:
     """A package index: its address, and a login or none."""
     if ("username" in value) != ("password" in value):
@@ -182,9 +180,11 @@ def git_url(value: Any) -> None:
         raise Unshown("the address holds a login, and would be seen; take it out, and set token and username beside it")
     _git_url(value)
     try:
-        urlsplit(str(value)).port  # noqa: B018
+        port = urlsplit(str(value)).port
     except ValueError:
-        raise ValueError("after the colon of an address like this stands a port, a number up to 65535") from None
+        port = 0
+    if port == 0:
+        raise ValueError("after the colon of an address like this stands a port, a number from 1 to 65535")
 
 
 def index_url(value: Any) -> None:

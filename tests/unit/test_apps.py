@@ -711,3 +711,28 @@ def test_the_action_names_the_line_of_each_value_further_in(results: dict[str, A
         "slipway_app_overrides_host.shop.environment.DEBUG is true: "
         "YAML reads this as a boolean; put it in quotes (host_vars/lines.yml:7)"
     ) in results["lines"]["msg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"only": "shop"}, ["shop"]),
+        ({"only": "shp"}, 'app is "shp": the apps of this host are shop'),
+        ({"without": "shop"}, []),
+        ({"without": "blog"}, ["shop"]),
+        ({"without": ""}, 'app is "": a name is 1 to 23 lower-case letters'),
+        ({"without": "../.."}, 'app is "../..": a name is 1 to 23 lower-case letters'),
+    ],
+)
+def test_the_action_leaves_apps_out(
+    playbook: Callable[..., Any], base: Path, arguments: dict[str, str], expected: list[str] | str
+) -> None:
+    facts = {"distribution": "Debian", "distribution_version": "13.1", "cacheable": True}
+    tasks = [{"ansible.builtin.set_fact": facts}, {"slipway.asgi.resolve_apps": arguments}]
+    found = playbook(base, tasks, {"good": {}})["good"][-1]
+    if isinstance(expected, str):
+        assert expected in found["msg"]
+    else:
+        assert found["names"] == ["shop"]
+        for view in found["views"].values():
+            assert [app["name"] for app in view] == expected

@@ -17,7 +17,6 @@ from conftest import git
 
 from ansible_collections.slipway.asgi.plugins.module_utils.git import Repository, is_ssh
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed
-from ansible_collections.slipway.asgi.plugins.plugin_utils import kinds
 
 Commands = Callable[[], list[list[list[str]]]]
 
@@ -61,7 +60,7 @@ class TestCommit:
     ],
 )
 def test_both_sides_agree_on_what_is_reached_over_ssh(url: str, ssh: bool) -> None:
-    assert is_ssh(url) == kinds.is_ssh(url) == ssh
+    assert is_ssh(url) == ssh
 
 
 class TestToken:

@@ -145,7 +145,10 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     ],
     "git_url": [
         *((url, "the address holds a login") for url in ("https://u:p@x/shop.git", "https://t@x/a", "ssh://u:p@x/a")),
-        *((url, "a port, a number up to 65535") for url in ("ssh://git@x:shop/shop.git", "https://x:99999/shop.git")),
+        *(
+            (url, "a port, a number from 1 to 65535")
+            for url in ("ssh://git@x:shop/shop.git", "https://x:99999/shop.git", "https://x:0/shop.git")
+        ),
         *(
             (value, "https://..., ssh://... or user@host:path")
             for value in (

@@ -962,6 +962,11 @@ class TestHooks:
 
 
 class TestAbsent:
+    @pytest.mark.parametrize("name", ["", ".", "..", "../..", "shop/..", "Shop"])
+    def test_only_ever_takes_away_one_app(self, name: str, tmp_path: Path) -> None:
+        with pytest.raises(Failed, match="is not the name of an app"):
+            Layout(name, tmp_path)
+
     def test_nothing_is_left_but_the_data(self, host: Host) -> None:
         host.layout.state.mkdir(parents=True)
         for release in ("r1", "r2"):
@@ -1062,6 +1067,18 @@ class TestCheckMode:
 
 
 class TestCutOff:
+    @pytest.fixture
+    def cut_off(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+        """Deploy a release, and be cut off when it has the traffic and is not verified yet."""
+
+        def run(release: str) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(Slots, "confirm", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    host.do("live", host.release(release))
+
+        return run
+
     def test_before_the_switch_only_the_idle_slot_has_changed(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         host.slots.start_and_probe(host.slots.stage(host.release("r2"), host.files()), "r2", PROBE)
@@ -1083,13 +1100,10 @@ class TestCutOff:
         assert host.work("r2") == Work()
 
     def test_after_the_switch_the_next_run_takes_back_what_is_not_right(
-        self, host: Host, monkeypatch: pytest.MonkeyPatch
+        self, host: Host, cut_off: Callable[[str], None]
     ) -> None:
         host.do("live", host.release("r1"))
-        with monkeypatch.context() as patch:
-            patch.setattr(Slots, "confirm", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                host.do("live", host.release("r2"))
+        cut_off("r2")
         assert host.ask()[1] == "r2"
         host.front_is(up=False)
         with pytest.raises(Failed, match="release r2 was taken back after the switch, release r1 is live again"):
@@ -1097,26 +1111,18 @@ class TestCutOff:
         assert host.ask()[1] == "r1"
         assert host.work("r1") == Work()
 
-    def test_a_first_release_that_was_cut_off_is_verified_too(
-        self, host: Host, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(Slots, "confirm", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                host.do("live", host.release("r1"))
+    def test_a_first_release_that_was_cut_off_is_verified_too(self, host: Host, cut_off: Callable[[str], None]) -> None:
+        cut_off("r1")
         host.front_is(up=False)
         with pytest.raises(Failed, match="release r1 was taken back after the switch, nothing is live"):
             host.do("live", "r1")
         assert host.layout.live_slot() is None
 
     def test_what_was_cut_off_is_taken_back_before_another_release_takes_its_slot(
-        self, host: Host, monkeypatch: pytest.MonkeyPatch
+        self, host: Host, cut_off: Callable[[str], None]
     ) -> None:
         host.do("live", host.release("r1"))
-        with monkeypatch.context() as patch:
-            patch.setattr(Slots, "confirm", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                host.do("live", host.release("r2"))
+        cut_off("r2")
         (host.layout.release("r2") / "behaviour").write_text("unready")
         host.systemd.kill("slipway-shop@green.service")
         with pytest.raises(Failed, match="release r3 is refused"):
@@ -1124,26 +1130,20 @@ class TestCutOff:
         assert host.ask()[1] == "r1"
 
     def test_a_rollback_after_one_that_was_cut_off_and_is_not_right(
-        self, host: Host, monkeypatch: pytest.MonkeyPatch
+        self, host: Host, cut_off: Callable[[str], None]
     ) -> None:
         for release in ("r0", "r1"):
             host.do("live", host.release(release))
-        with monkeypatch.context() as patch:
-            patch.setattr(Slots, "confirm", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                host.do("live", host.release("r2"))
+        cut_off("r2")
         (host.layout.release("r2") / "behaviour").write_text("unready")
         host.systemd.kill(f"slipway-shop@{host.layout.live_slot()}.service")
         assert host.do("previous", "")["release"] == "r1"
 
     def test_a_release_whose_deploy_was_cut_off_can_be_gone_back_to(
-        self, host: Host, monkeypatch: pytest.MonkeyPatch
+        self, host: Host, cut_off: Callable[[str], None]
     ) -> None:
         host.do("live", host.release("r1"))
-        with monkeypatch.context() as patch:
-            patch.setattr(Slots, "confirm", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                host.do("live", host.release("r2"))
+        cut_off("r2")
         host.do("live", host.release("r3"))
         assert host.do("previous", "")["release"] == "r2"
 

@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what is not for a host, or too long for every day."""
 
     def meant(item: pytest.Item) -> bool:
-        name: str = item.callspec.params["_testinfra_host"].backend.get_hostname()  # type: ignore[attr-defined]
+        name: str = item.callspec.params["_testinfra_host"].backend.get_hostname()
         fits = all(name.endswith(mark.args[0]) for mark in item.iter_markers("only"))
         return fits and (SOAK or not item.get_closest_marker("soak"))
 

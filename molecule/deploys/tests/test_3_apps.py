@@ -8,20 +8,8 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from deploying import Deploys
+from deploying import TINY_APP, Deploys
 from hosts import APP, ROOT, look, play
-
-BLOG = """
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({{"type": message["type"] + ".complete"}})
-            if message["type"] == "lifespan.shutdown":
-                return
-    await send({{"type": "http.response.start", "status": 200, "headers": []}})
-    await send({{"type": "http.response.body", "body": b"{}"}})
-"""
 
 
 class Blog:
@@ -50,7 +38,7 @@ class Blog:
     def play(self, playbook: str, *arguments: str, text: str = "") -> str:
         """Run a playbook with the second app in the inventory, which then serves this text."""
         if text:
-            (self.source / "main.py").write_text(BLOG.format(text))
+            (self.source / "main.py").write_text(TINY_APP.format(text.encode()))
         inventories = (self.layer, self.deploys.layer())
         return play(self.deploys.site.container, *arguments, inventories=inventories, playbook=playbook)
 

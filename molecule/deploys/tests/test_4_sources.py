@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from deploying import TINY_APP
 from hosts import APP, Site, play
 
 TOKEN, PASSWORD = 'canary-token "#\\ $%', 'canary-password "#\\ $%'
@@ -77,20 +78,6 @@ while not select.select([sys.stdin], [], [], 0.02)[0]:
         if any(canary in text for canary in canaries):
             found.add(text)
 print(len(found), *found)
-"""
-MAIN = """
-import acme
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({{"type": message["type"] + ".complete"}})
-            if message["type"] == "lifespan.shutdown":
-                return
-    if scope["type"] == "http":
-        await send({{"type": "http.response.start", "status": 200, "headers": []}})
-        await send({{"type": "http.response.body", "body": b"{} with " + acme.NAME}})
 """
 PROJECT = f"""
 [project]
@@ -163,7 +150,7 @@ class Sources:
 
     def commit(self, version: str, locked_by_uv: bool) -> None:
         """Put another version of the app into the repository."""
-        files = {"main.py": MAIN.format(version)}
+        files = {"main.py": "import acme\n" + TINY_APP.format(f"b'{version} with ' + acme.NAME")}
         files |= {"pyproject.toml": PROJECT} if locked_by_uv else {"requirements.txt": self.pinned}
         work = f"{HOME}/work-{version}"
         self.inside(f"install -d -o git {work}")
