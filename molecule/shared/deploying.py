@@ -21,14 +21,14 @@ from load import Load, Report
 HOME = f"/srv/slipway/{APP}"
 CONFIGURATION = f"/etc/slipway/{APP}"
 # As the scenario's inventory says.
-DRAIN_SECONDS = 5
+DRAIN_SECONDS = 3
 # A row with fewer requests has shown nothing.
 LEAST = 5000
 CLIENTS = 32
 SOCKETS = 8
 SLOW = 1
 # Seconds from one question of a client to its next. Without, the load takes all of a small machine for itself.
-PACE = 0.05
+PACE = 0.08
 # The share of the CPUs that others may take before nothing can be said of how long something takes.
 OTHERS = 0.25
 

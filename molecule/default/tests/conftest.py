@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+from fixtures import deploys, pytest_collection_modifyitems, pytest_configure
 from hosts import APP, Site, look
+
+__all__ = ["deploys", "pytest_collection_modifyitems", "pytest_configure"]
 
 
 @pytest.fixture(scope="module")

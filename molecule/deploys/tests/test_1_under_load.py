@@ -34,6 +34,7 @@ def load(deploys: Deploys) -> Iterator[None]:
         yield
 
 
+@pytest.mark.soak
 def test_nothing_at_all(deploys: Deploys) -> None:
     row = deploys.row("nothing at all, for comparison")
     with deploys.counted(row, LEAST):
@@ -54,7 +55,7 @@ def test_reloads(deploys: Deploys, soak: bool) -> None:
     row = deploys.row("reloads by SIGHUP, workers recycled as well")
     with deploys.counted(row, LEAST):
         reloaded(lambda: deploys.deploy(max_requests=MAX_REQUESTS))
-        for _ in range(18 if soak else 3):
+        for _ in range(18 if soak else 2):
             time.sleep(2)
             reloaded(lambda: deploys.host.check_output(f"systemctl reload {look(deploys.host)['unit']}"))
         lines = deploys.host.check_output(f"journalctl --unit={look(deploys.host)['unit']} --output=cat --since=-5min")
@@ -80,8 +81,11 @@ def uvicorn(deploys: Deploys) -> str:
 def test_switches_to_new_code_and_rollbacks(deploys: Deploys, soak: bool) -> None:
     switches = deploys.row("switches to new code, every other with another uvicorn and packages")
     rollbacks = deploys.row("rollbacks")
-    usual, served, took = uvicorn(deploys), set(), []
-    for number in range(10 if soak else 2):
+    usual, took = uvicorn(deploys), []
+    served = {usual}
+    numbers = range(10 if soak else 2)
+    # What Python and packages a host has changes nothing of how a switch goes; the server's version may.
+    for number in numbers if soak or switches.system == "debian-13" else numbers[1:]:
         before = deploys.about()
         with deploys.counted(switches):
             deploys.deploy(**deploys.release(other_packages if number % 2 else None))
@@ -166,10 +170,14 @@ def crashes_after_the_switch(source: Path) -> None:
     )
 
 
+def as_it_is(source: Path) -> None:
+    """A new release all the same, for it has a version of its own."""
+
+
 BROKEN: dict[str, tuple[Callable[[Path], None] | None, dict[str, object], str]] = {
     "an import that fails": (fails_at_import, {}, "no_such_module"),
     "never ready": (None, {"ready_path": "/no-such-path", "ready_seconds": 5}, "was not answered well within 5 sec"),
-    "a wrong entry point": (None, {"entrypoint": "guestbook.main:nothing"}, "'nothing'"),
+    "a wrong entry point": (as_it_is, {"entrypoint": "guestbook.main:nothing"}, "'nothing'"),
     "a failing migration": (None, {"migrate": "echo no such table >&2; exit 3"}, "no such table"),
     "a dependency that there is not": (needs_what_there_is_not, {}, "no-such-package-at-all"),
     "a crash before the last probe": (crashes_before_the_last_probe, {}, "the app stops by itself"),
@@ -183,7 +191,8 @@ def test_what_is_broken_is_refused(deploys: Deploys, broken: str, soak: bool) ->
     row = deploys.row(f"refused: {broken}")
     with deploys.counted(row, LEAST):
         before = deploys.footprint()
-        output = deploys.refused(**{**deploys.release(change), **options})
+        # Without a change, it is the release that is live, built already, which the options break.
+        output = deploys.refused(**(deploys.release(change) if change else {}), **options)
         assert deploys.footprint() == before
         row.count = 1
         assert said in output
