@@ -43,9 +43,12 @@ SITE: dict[str, Any] = {
     "websocket_paths": ["/ws"],
     "static": {"/static/": "shop/static"},
     "max_body_size": "1k",
+    "header_set": "pages",
+    "hsts": "host",
     "headers": {},
 }
 BLOG = {**SITE, "name": "blog", "domains": ["blog.example.com"], "websocket_paths": [], "static": {}}
+API = {**BLOG, "name": "a-p-i", "domains": ["api.example.com"], "header_set": "api", "hsts": "preload"}
 DEFAULT_HEADERS = {
     "Content-Security-Policy",
     "Cross-Origin-Opener-Policy",
@@ -150,20 +153,35 @@ class Front:
             time.sleep(0.05)
         raise AssertionError(f"{text} is not in the log")
 
-    def connect(self, name: str, alpn: str = "http/1.1") -> ssl.SSLSocket:
-        context = ssl.create_default_context(cafile=self.path / "certificates/shop/fullchain.pem")
+    def connect(self, name: str, alpn: str = "http/1.1", source: str = "127.0.0.1") -> ssl.SSLSocket:
+        context = ssl.create_default_context()
+        for certificate in (self.path / "certificates").glob("*/fullchain.pem"):
+            context.load_verify_locations(certificate)
         context.set_alpn_protocols([alpn])
-        plain = socket.create_connection(("127.0.0.1", self.https), timeout=5)
+        plain = socket.create_connection(("127.0.0.1", self.https), timeout=5, source_address=(source, 0))
         return context.wrap_socket(plain, server_hostname=name)
 
     def ask(
-        self, path: str, headers: Mapping[str, str] | None = None, host: str = "shop.example.com", body: bytes = b""
+        self,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        host: str = "shop.example.com",
+        body: bytes = b"",
+        name: str = "",
+        source: str = "127.0.0.1",
     ) -> Answer:
-        """An answer over HTTPS; with a body, the one to a POST."""
+        """An answer over HTTPS; with a body, the one to a POST. The TLS name is the host, unless it is another one."""
         connection = http.client.HTTPSConnection(host)
-        connection.sock = self.connect("eu.shop.example.com" if host.startswith("eu.") else "shop.example.com")
+        connection.sock = self.connect(name or host, source=source)
         connection.request("POST" if body else "GET", path, body, {"Host": host, **(headers or {})})
         return Answer(connection)
+
+    def say(self, request: bytes, name: str = "shop.example.com") -> Answer:
+        """The answer to a request that no client would make."""
+        connection = http.client.HTTPSConnection(name)
+        connection.sock = self.connect(name)
+        connection.sock.sendall(request)
+        return Answer(connection, connection.sock)
 
     def ask_plain(self, path: str, host: str) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=5)
@@ -184,8 +202,12 @@ class Front:
 
 
 class Answer:
-    def __init__(self, connection: http.client.HTTPConnection) -> None:
-        response = connection.getresponse()
+    def __init__(self, connection: http.client.HTTPConnection, sock: socket.socket | None = None) -> None:
+        if sock:
+            response = http.client.HTTPResponse(sock)
+            response.begin()
+        else:
+            response = connection.getresponse()
         self.status = response.status
         self.headers = response.headers
         self.body = response.read()
@@ -246,13 +268,18 @@ LIVE = {
 PREVIOUS = {"shop/static/app.css": "previous", "shop/static/app.0d4f8a7c.css": "previous", "shop/static/.old": "secret"}
 
 
+OTHERS = [BLOG, API]
+
+
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     path = tmp_path_factory.mktemp("nginx")
     site = {**SITE, "headers": {"x-taste": 'a "b" $c \\d {e};', "Permissions-Policy": ""}}
-    front = Front(path, render(site, BLOG))
-    front.certify(site, BLOG)
+    front = Front(path, render(site, *OTHERS))
+    front.certify(site, *OTHERS)
     front.release("green", LIVE, "live")
+    for other in OTHERS:
+        (path / "srv" / other["name"]).symlink_to("shop")
     front.release("blue", PREVIOUS, "previous")
     (path / "secret.txt").write_text("secret")
     static = path / "srv/shop/releases/green/src/shop/static"
@@ -278,9 +305,10 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         [{**SITE, "domains": [f"{'a' * 60}.example.com"]}],
         [{**SITE, "websocket_paths": ["/", "/ws/", "/ws", "/live/feed"]}],
         [{**SITE, "static": {"/static/": "a/", "/media/v1.0/": "b-c/d"}}],
+        [API, {**BLOG, "hsts": "subdomains", "headers": {"strict-transport-security": "max-age=60"}}],
         [{**SITE, "name": "a-b", "headers": {"C": "1"}}, {**BLOG, "name": "a", "headers": {"B-C": "2"}}],
     ],
-    ids=["none", "blog", "two", "long name", "websockets", "static", "like names"],
+    ids=["none", "blog", "two", "long name", "websockets", "static", "headers", "like names"],
 )
 @pytest.mark.parametrize("ipv6", [True, False])
 def test_nginx_accepts_it(tmp_path: Path, sites: list[dict[str, Any]], ipv6: bool) -> None:
@@ -371,6 +399,37 @@ def test_security_headers_are_on_every_answer_once(front: Front, path: str, stat
     for name in DEFAULT_HEADERS - {"Permissions-Policy"}:
         assert len(answer.headers.get_all(name, [])) == 1, name
     assert answer.headers["Strict-Transport-Security"] == "max-age=63072000"
+
+
+# Longer than what nginx reads of a request line or of a header.
+LONG = b"x" * 20000
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: shop.example.com\r\nBad Header\r\n: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET /" + LONG + b" HTTP/1.1\r\nHost: shop.example.com\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: shop.example.com\r\nX: " + LONG + b"\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 5000\r\n\r\n", 413),
+        (b"TRACE / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n", 405),
+        (b"GET / HTTP/9.1\r\nHost: shop.example.com\r\n\r\n", 505),
+    ],
+    ids=["malformed", "long line", "long header", "large body", "method", "version"],
+)
+def test_nginxs_own_errors_have_the_headers(front: Front, request_: bytes, status: int) -> None:
+    answer = front.say(request_)
+    assert answer.status == status
+    for name in DEFAULT_HEADERS - {"Permissions-Policy"}:
+        assert len(answer.headers.get_all(name, [])) == 1, name
+
+
+def test_an_api_has_headers_of_its_own(front: Front) -> None:
+    answer = front.ask("/", host="api.example.com")
+    assert all(len(answer.headers.get_all(name, [])) == 1 for name in DEFAULT_HEADERS)
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert answer.headers["Strict-Transport-Security"] == "max-age=63072000; includeSubDomains; preload"
+    assert answer.headers["Cache-Control"] is None
 
 
 def test_headers_can_be_added_and_taken_away(front: Front) -> None:
@@ -472,7 +531,12 @@ def test_an_unknown_host_gets_no_answer(front: Front) -> None:
 
 
 def test_a_foreign_host_on_a_known_name_is_misdirected(front: Front) -> None:
-    assert front.ask("/", host="other.example.com").status == 421
+    answer = front.ask("/", host="other.example.com", name="shop.example.com")
+    assert answer.status == 421
+    # What browsers would keep for a name that is not ours stays away.
+    headers = DEFAULT_HEADERS - {"Strict-Transport-Security"}
+    assert {name: len(answer.headers.get_all(name, [])) for name in headers} == dict.fromkeys(headers, 1)
+    assert answer.headers["Strict-Transport-Security"] is None
 
 
 def test_wildcard_domains_are_answered(front: Front) -> None:
