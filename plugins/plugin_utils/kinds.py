@@ -7,6 +7,7 @@ Each takes a value and returns nothing, or raises ``ValueError`` with what is al
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
@@ -194,6 +195,21 @@ def index_url(value: Any) -> None:
     _index_url(value)
 
 
+def network(value: Any) -> None:
+    """An address or a network, of IPv4 or IPv6."""
+    allowed = "an address such as 203.0.113.7 or a network such as 10.0.0.0/8 or 2001:db8::/32 is needed"
+    # Python reads netmasks and zones, too, which nginx does not.
+    if not re.fullmatch(r"[0-9A-Fa-f.:]+(/\d{1,3})?", str(value), re.ASCII):
+        raise ValueError(allowed)
+    try:
+        ipaddress.ip_network(str(value), strict=False)
+    except ValueError:
+        raise ValueError(allowed) from None
+    found = ipaddress.ip_interface(str(value))
+    if found.ip != found.network.network_address:
+        raise ValueError(f"the network of this address is {found.network}; write that, or the address alone")
+
+
 def certificate(value: Any) -> None:
     """The user's own certificate: both files."""
     if set(value) != {"fullchain", "privkey"}:
@@ -291,5 +307,6 @@ KINDS: dict[str, Kind] = {
     "headers{key}": header,
     "headers{}": header_value,
     "max_body_size": size,
+    "maintenance_allow[]": network,
     "certificate": certificate,
 }

@@ -87,6 +87,7 @@ VALID: dict[str, list[Any]] = {
     "site_path": ["/", "/ws", "/.well-known/other", "/.slipway2"],
     "size": ["1", "10m", "512k", "2g", 4096],
     "certificate": [{"fullchain": "a.pem", "privkey": "a.key"}],
+    "network": ["203.0.113.7", "10.0.0.0/8", "0.0.0.0/0", "::1", "2001:db8::/32", "2001:DB8::7/128"],
 }
 
 INVALID: dict[str, list[tuple[Any, str]]] = {
@@ -286,6 +287,23 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     "index_url": [
         *((value, "an index is https://...") for value in ("", "pypi.example.com", "file:///srv", "https://x/?a=b")),
         ("https://u:hunter2@pypi.example.com/simple", "set username and password beside it"),
+    ],
+    "network": [
+        *(
+            (value, "an address such as 203.0.113.7")
+            for value in (
+                "",
+                "localhost",
+                10,
+                "10.0.0",
+                "10.0.0.256",
+                "10.0.0.0/33",
+                "10.0.0.0/255.0.0.0",
+                "fe80::1%eth0",
+            )
+        ),
+        ("10.0.0.1/8", "the network of this address is 10.0.0.0/8"),
+        ("10.0.0.0/8\n", "an address such as 203.0.113.7"),
     ],
     "certificate": [
         (value, "both fullchain and privkey are needed") for value in ({}, {"fullchain": "a"}, {"privkey": "a"})

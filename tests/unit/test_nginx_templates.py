@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import getpass
+import hashlib
 import http.client
 import http.server
 import json
@@ -18,11 +20,12 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.task import Task
@@ -46,6 +49,7 @@ SITE: dict[str, Any] = {
     "header_set": "pages",
     "hsts": "host",
     "headers": {},
+    "maintenance_allow": [],
 }
 BLOG = {**SITE, "name": "blog", "domains": ["blog.example.com"], "websocket_paths": [], "static": {}}
 API = {**BLOG, "name": "a-p-i", "domains": ["api.example.com"], "header_set": "api", "hsts": "preload"}
@@ -93,12 +97,21 @@ class Front:
         self.path = path
         self.http, self.https = free_port(), free_port()
         self.start_file = path / "nginx.conf"
-        for directory in ("conf.d", "sites-enabled", "log", "temp", "srv", "acme/.well-known/acme-challenge"):
+        for directory in (
+            "conf.d",
+            "sites-enabled",
+            "log",
+            "temp",
+            "srv",
+            "maintenance",
+            "acme/.well-known/acme-challenge",
+        ):
             (path / directory).mkdir(parents=True)
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         (path / "conf.d" / "test.conf").write_text("".join(f"{kind}_temp_path {path}/temp/{kind};\n" for kind in kinds))
         places = {
             "/etc/nginx/slipway/current": f"{path}/current",
+            "/etc/nginx/slipway/maintenance": f"{path}/maintenance",
             "/etc/nginx/conf.d": f"{path}/conf.d",
             "/etc/nginx/sites-enabled": f"{path}/sites-enabled",
             "/etc/slipway/certificates": f"{path}/certificates",
@@ -230,6 +243,10 @@ class App(http.server.BaseHTTPRequestHandler):
             self.send_header("Upgrade", "websocket")
             self.send_header("Connection", "upgrade")
             self.end_headers()
+            # A WebSocket that repeats what it hears.
+            while heard := self.connection.recv(4096):
+                self.connection.sendall(heard)
+            self.close_connection = True
             return
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         body = json.dumps({"path": self.path, **{key.lower(): value for key, value in self.headers.items()}}).encode()
@@ -252,6 +269,9 @@ class App(http.server.BaseHTTPRequestHandler):
         return "nginx"
 
 
+UPGRADE = b"GET %s HTTP/1.1\r\nHost: shop.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     block_on_close = False
@@ -268,18 +288,25 @@ LIVE = {
 PREVIOUS = {"shop/static/app.css": "previous", "shop/static/app.0d4f8a7c.css": "previous", "shop/static/.old": "secret"}
 
 
-OTHERS = [BLOG, API]
+# Its app does not answer.
+DOWN = {**BLOG, "name": "down", "domains": ["down.example.com"]}
+OTHERS = [BLOG, API, DOWN, {**DOWN, "name": "down-api", "domains": ["down-api.example.com"], "header_set": "api"}]
 
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     path = tmp_path_factory.mktemp("nginx")
-    site = {**SITE, "headers": {"x-taste": 'a "b" $c \\d {e};', "Permissions-Policy": ""}}
+    site = {
+        **SITE,
+        "headers": {"x-taste": 'a "b" $c \\d {e};', "Permissions-Policy": ""},
+        "maintenance_allow": ["127.0.0.9", "127.1.0.0/16", "::1"],
+    }
     front = Front(path, render(site, *OTHERS))
     front.certify(site, *OTHERS)
     front.release("green", LIVE, "live")
     for other in OTHERS:
-        (path / "srv" / other["name"]).symlink_to("shop")
+        if "down" not in other["name"]:
+            (path / "srv" / other["name"]).symlink_to("shop")
     front.release("blue", PREVIOUS, "previous")
     (path / "secret.txt").write_text("secret")
     static = path / "srv/shop/releases/green/src/shop/static"
@@ -306,9 +333,10 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         [{**SITE, "websocket_paths": ["/", "/ws/", "/ws", "/live/feed"]}],
         [{**SITE, "static": {"/static/": "a/", "/media/v1.0/": "b-c/d"}}],
         [API, {**BLOG, "hsts": "subdomains", "headers": {"strict-transport-security": "max-age=60"}}],
+        [{**SITE, "maintenance_allow": ["10.0.0.0/8", "10.0.0.0/8", "::/0"]}],
         [{**SITE, "name": "a-b", "headers": {"C": "1"}}, {**BLOG, "name": "a", "headers": {"B-C": "2"}}],
     ],
-    ids=["none", "blog", "two", "long name", "websockets", "static", "headers", "like names"],
+    ids=["none", "blog", "two", "long name", "websockets", "static", "headers", "networks", "like names"],
 )
 @pytest.mark.parametrize("ipv6", [True, False])
 def test_nginx_accepts_it(tmp_path: Path, sites: list[dict[str, Any]], ipv6: bool) -> None:
@@ -491,8 +519,7 @@ def test_the_readiness_of_the_live_release_is_shown_to_this_host(front: Front) -
 )
 def test_only_websocket_paths_are_upgraded(front: Front, path: str, upgraded: bool) -> None:
     with front.connect("shop.example.com") as connection:
-        request = f"GET {path} HTTP/1.1", "Host: shop.example.com", "Connection: Upgrade", "Upgrade: websocket", "", ""
-        connection.sendall("\r\n".join(request).encode())
+        connection.sendall(UPGRADE % path.encode())
         assert connection.recv(4096).startswith(b"HTTP/1.1 101 ") is upgraded
 
 
@@ -550,6 +577,143 @@ def test_http2_is_spoken(front: Front) -> None:
 
 def test_the_server_does_not_say_its_version(front: Front) -> None:
     assert front.ask("/").headers["Server"] == "nginx"
+
+
+# What nginx answers by itself.
+
+
+@contextlib.contextmanager
+def maintenance(front: Front, app: str = "shop") -> Iterator[None]:
+    file = front.path / "maintenance" / app
+    file.touch()
+    try:
+        yield
+    finally:
+        file.unlink()
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/static/app.css", "/static/none.css", "/any.css"])
+@pytest.mark.parametrize("body", [b"", b"x" * 900], ids=["get", "post"])
+def test_in_maintenance_everybody_gets_a_page_at_once(front: Front, path: str, body: bytes) -> None:
+    before = front.ask(path, body=body).status
+    with maintenance(front):
+        answer = front.ask(path, body=body)
+        assert answer.status == 503
+        assert b"<h1>Under maintenance</h1>" in answer.body
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert answer.headers["Retry-After"] == "120"
+        assert answer.headers["Cache-Control"] == "no-store"
+        for name in DEFAULT_HEADERS - {"Permissions-Policy"}:
+            assert len(answer.headers.get_all(name, [])) == 1, name
+        assert front.ask("/", host="blog.example.com").status == 200
+    assert front.ask(path, body=body).status == before
+
+
+def test_maintenance_lets_those_in_who_are_named(front: Front) -> None:
+    with maintenance(front):
+        for source, status in {"127.0.0.9": 200, "127.1.2.3": 200, "127.0.0.8": 503, "127.0.0.1": 503}.items():
+            assert front.ask("/", source=source).status == status
+
+
+def test_a_deploy_and_a_certificate_go_on_during_maintenance(front: Front) -> None:
+    with maintenance(front):
+        assert front.ask("/.slipway/ready").seen()["path"] == "/ready"
+        assert front.ask_plain("/.well-known/acme-challenge/token", "shop.example.com").body == b"proof"
+
+
+def test_maintenance_leaves_an_open_websocket_alone(front: Front) -> None:
+    with front.connect("shop.example.com") as connection:
+        connection.sendall(UPGRADE % b"/ws")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 101 ")
+        with maintenance(front):
+            connection.sendall(b"still there?")
+            assert connection.recv(4096) == b"still there?"
+            with front.connect("shop.example.com") as another:
+                another.sendall(UPGRADE % b"/ws")
+                assert another.recv(4096).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize(
+    ("options", "check", "changed"),
+    [
+        ("app=shop state=on", True, True),
+        ("app=shop state=on", False, True),
+        ("app=blog state=off", True, False),
+        ("app=blog state=off", False, False),
+        ("app=shoop state=on", False, 'app is "shoop" and state is "on": app is one of blog, shop'),
+        ("app=../shop state=on", False, 'app is "../shop"'),
+        ("app=shop state=aus", False, "state is on or off, such as -e app=shop -e state=on"),
+        ("app=shop", False, 'state is ""'),
+    ],
+)
+def test_the_playbook_for_maintenance(
+    playbook: Callable[..., Any], tmp_path: Path, options: str, check: bool, changed: bool | str
+) -> None:
+    place = tmp_path / "maintenance"
+    place.mkdir()
+    text = (ROLE.parents[1] / "playbooks" / "maintenance.yml").read_text()
+    tasks = yaml.safe_load(text.replace("/etc/nginx/slipway/maintenance", str(place)))[0]["tasks"]
+    for part in ("owner", "group"):  # whoever runs this test
+        del tasks[-1]["ansible.builtin.file"][part]
+    hosts = {"one": {"slipway_apps": {"shop": {}, "blog": {}}}}
+
+    def run() -> dict[str, Any]:
+        result: dict[str, Any] = playbook(tmp_path, tasks, hosts, "-e", options, *(["--check"] if check else []))
+        return result["one"][-1]
+
+    done = run()
+    if isinstance(changed, str):
+        assert done["failed"] and changed in done["msg"]
+    else:
+        assert done["changed"] is changed
+        assert run()["changed"] is (changed and check)
+    assert [file.name for file in place.iterdir()] == (["shop"] if changed is True and not check else [])
+
+
+@pytest.mark.parametrize("path", ["/", "/style.css", "/data.json"])
+@pytest.mark.parametrize("body", [b"", b"x"], ids=["get", "post"])
+def test_an_app_that_does_not_answer_is_excused(front: Front, path: str, body: bytes) -> None:
+    answer = front.ask(path, host="down.example.com", body=body)
+    assert answer.status == 502
+    assert b"<h1>Bad gateway</h1>" in answer.body
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["Retry-After"] == "10"
+    assert all(len(answer.headers.get_all(name, [])) == 1 for name in DEFAULT_HEADERS)
+    answer = front.ask(path, host="down-api.example.com", body=body)
+    assert answer.status == json.loads(answer.body)["status"] == 502
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert all(len(answer.headers.get_all(name, [])) == 1 for name in DEFAULT_HEADERS)
+
+
+def test_a_gateway_timeout_is_excused_too(tmp_path: Path) -> None:
+    files = render({**SITE, "websocket_paths": []})
+    files["snippets/proxy.conf"] += "proxy_read_timeout 200ms;\n"
+    front = Front(tmp_path, files)
+    front.certify(SITE)
+    front.release("green", {}, "live")
+    with socket.socket(socket.AF_UNIX) as app:
+        app.bind(str(tmp_path / "green.sock"))
+        app.listen()
+        with front.running():
+            answer = front.ask("/")
+    assert answer.status == 504 and b"<h1>Gateway timeout</h1>" in answer.body
+    assert answer.headers["Retry-After"] is None
+    assert all(len(answer.headers.get_all(name, [])) == 1 for name in DEFAULT_HEADERS)
+
+
+def test_what_the_app_says_of_its_errors_is_passed_on(front: Front) -> None:
+    answer = front.ask("/broken")
+    assert answer.status == 503 and answer.seen()["path"] == "/broken"
+    assert answer.headers["Retry-After"] is None
+
+
+def test_the_policy_of_these_pages_lets_their_style_through(front: Front) -> None:
+    answer = front.ask("/", host="down.example.com")
+    (style,) = re.findall(rb"<style>(.*?)</style>", answer.body)
+    digest = base64.b64encode(hashlib.sha256(style).digest()).decode()
+    assert answer.headers["Content-Security-Policy"] == (
+        f"default-src 'none'; frame-ancestors 'none'; style-src 'sha256-{digest}'"
+    )
 
 
 # Static files.
