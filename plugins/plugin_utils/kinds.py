@@ -210,6 +210,13 @@ def network(value: Any) -> None:
         raise ValueError(f"the network of this address is {found.network}; write that, or the address alone")
 
 
+def proxy(value: Any) -> None:
+    """The address or network of a proxy whose word is taken for who the client is."""
+    network(value)
+    if ipaddress.ip_network(str(value)).prefixlen == 0:
+        raise ValueError("this is everybody, so that every client could choose its address; name the proxies")
+
+
 def certificate(value: Any) -> None:
     """The user's own certificate: both files."""
     if set(value) != {"fullchain", "privkey"}:
@@ -248,6 +255,11 @@ def prefix(value: Any) -> None:
 
 
 size = _pattern(r"[1-9]\d{0,5}[kmg]?", "a size is a number with k, m or g, such as 10m")
+rate = _pattern(
+    r"[1-9]\d{0,5}r/[sm]( burst=[1-9]\d{0,4})?",
+    "a rate is a number with r/s or r/m, and a burst or none, such as 5r/m burst=10",
+)
+count = _pattern(r"\d{1,5}", "a number from 0 to 99999 is needed; 0 is no limit")
 secret_name = _pattern(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "a secret's name is letters, digits and underscores")
 secret_line = _pattern(r"[^\s\x00-\x1f](.*[^\s\x00-\x1f])?", "a single line is needed, without blanks around it")
 username = _pattern(r"[!-9;-~]{1,200}", "a user name is letters, digits and signs, without blanks and colons")
@@ -307,6 +319,11 @@ KINDS: dict[str, Kind] = {
     "headers{key}": header,
     "headers{}": header_value,
     "max_body_size": size,
+    "limits.requests": rate,
+    "limits.connections": count,
+    "limits.paths{key}": site_path,
+    "limits.paths{}": rate,
+    "trusted_proxies[]": proxy,
     "maintenance_allow[]": network,
     "certificate": certificate,
 }

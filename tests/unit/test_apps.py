@@ -515,6 +515,26 @@ BAD: dict[str, tuple[str, list[str]]] = {
         "slipway_app_overrides_eu: '{{ region }}'\n",
         ["slipway_app_overrides_eu is", "{{ region }}", "'region' is undefined", "(apps.yml:6)"],
     ),
+    "a rate without its time": (
+        "    limits: {requests: 20}\n",
+        ["slipway_apps.shop.limits.requests is 20: a rate is a number with r/s or r/m", "(apps.yml:6)"],
+    ),
+    "a rate of a path": (
+        "    limits: {paths: {/login: 5/m}}\n",
+        ['slipway_apps.shop.limits.paths./login is "5/m"', "such as 5r/m burst=10", "(apps.yml:6)"],
+    ),
+    "an unknown limit": (
+        "    limits: {connection: 5}\n",
+        ["slipway_apps.shop.limits.connection: this key is not known; did you mean connections?", "(apps.yml:6)"],
+    ),
+    "a proxy that is everybody": (
+        "    trusted_proxies: [10.0.0.0/8, 0.0.0.0/0]\n",
+        ['slipway_apps.shop.trusted_proxies[1] is "0.0.0.0/0": this is everybody', "(apps.yml:6)"],
+    ),
+    "a network that is none": (
+        "    maintenance_allow: [office.example.com]\n",
+        ['slipway_apps.shop.maintenance_allow[0] is "office.example.com"', "such as 10.0.0.0/8", "(apps.yml:6)"],
+    ),
     "a path that is static and a WebSocket": (
         "    websocket_paths: [/live]\n    static: {/live/: live}\n",
         ['slipway_apps.shop.static has "/live/"', "either static or a WebSocket"],

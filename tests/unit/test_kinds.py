@@ -87,6 +87,9 @@ VALID: dict[str, list[Any]] = {
     "site_path": ["/", "/ws", "/.well-known/other", "/.slipway2"],
     "size": ["1", "10m", "512k", "2g", 4096],
     "certificate": [{"fullchain": "a.pem", "privkey": "a.key"}],
+    "rate": ["1r/s", "5r/m", "200r/s burst=50", "5r/m burst=1"],
+    "count": [0, 1, "50", 99999],
+    "proxy": ["203.0.113.7", "10.0.0.0/8", "2001:db8::/32"],
     "network": ["203.0.113.7", "10.0.0.0/8", "0.0.0.0/0", "::1", "2001:db8::/32", "2001:DB8::7/128"],
 }
 
@@ -287,6 +290,29 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     "index_url": [
         *((value, "an index is https://...") for value in ("", "pypi.example.com", "file:///srv", "https://x/?a=b")),
         ("https://u:hunter2@pypi.example.com/simple", "set username and password beside it"),
+    ],
+    "rate": [
+        (value, "a rate is a number with r/s or r/m")
+        for value in (
+            "",
+            "0r/s",
+            5,
+            "5",
+            "5/m",
+            "5r/h",
+            "5 r/s",
+            "5r/s burst",
+            "5r/s burst=x",
+            "5r/s burst=0",
+            "5r/s nodelay",
+            "5r/s\n",
+        )
+    ],
+    "count": [(value, "a number from 0 to 99999") for value in ("", -1, "1k", 100000, "1\n")],
+    "proxy": [
+        *((value, "this is everybody") for value in ("0.0.0.0/0", "::/0")),
+        ("10.0.0.1/8", "the network of this address is 10.0.0.0/8"),
+        ("cdn.example.com", "an address such as 203.0.113.7"),
     ],
     "network": [
         *(

@@ -49,6 +49,8 @@ SITE: dict[str, Any] = {
     "header_set": "pages",
     "hsts": "host",
     "headers": {},
+    "limits": None,
+    "trusted_proxies": [],
     "maintenance_allow": [],
 }
 BLOG = {**SITE, "name": "blog", "domains": ["blog.example.com"], "websocket_paths": [], "static": {}}
@@ -290,7 +292,27 @@ PREVIOUS = {"shop/static/app.css": "previous", "shop/static/app.0d4f8a7c.css": "
 
 # Its app does not answer.
 DOWN = {**BLOG, "name": "down", "domains": ["down.example.com"]}
-OTHERS = [BLOG, API, DOWN, {**DOWN, "name": "down-api", "domains": ["down-api.example.com"], "header_set": "api"}]
+LIMITED = {
+    **SITE,
+    "name": "limited",
+    "domains": ["limited.example.com"],
+    "limits": {"requests": "1r/m burst=19", "connections": 2, "paths": {"/login": "1r/m", "/a.b/": "1r/m burst=3"}},
+}
+# Behind proxies, this machine among them.
+BEHIND = {
+    **BLOG,
+    "name": "behind",
+    "domains": ["behind.example.com"],
+    "trusted_proxies": ["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"],
+}
+OTHERS = [
+    BLOG,
+    API,
+    LIMITED,
+    BEHIND,
+    DOWN,
+    {**DOWN, "name": "down-api", "domains": ["down-api.example.com"], "header_set": "api"},
+]
 
 
 @pytest.fixture(scope="module")
@@ -334,9 +356,10 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         [{**SITE, "static": {"/static/": "a/", "/media/v1.0/": "b-c/d"}}],
         [API, {**BLOG, "hsts": "subdomains", "headers": {"strict-transport-security": "max-age=60"}}],
         [{**SITE, "maintenance_allow": ["10.0.0.0/8", "10.0.0.0/8", "::/0"]}],
+        [LIMITED, BEHIND, {**BLOG, "limits": {"requests": None, "connections": 0, "paths": {"/": "1r/s"}}}],
         [{**SITE, "name": "a-b", "headers": {"C": "1"}}, {**BLOG, "name": "a", "headers": {"B-C": "2"}}],
     ],
-    ids=["none", "blog", "two", "long name", "websockets", "static", "headers", "networks", "like names"],
+    ids=["none", "blog", "two", "long name", "websockets", "static", "headers", "networks", "clients", "like names"],
 )
 @pytest.mark.parametrize("ipv6", [True, False])
 def test_nginx_accepts_it(tmp_path: Path, sites: list[dict[str, Any]], ipv6: bool) -> None:
@@ -501,6 +524,30 @@ def test_a_client_says_nothing_of_itself_that_is_believed(front: Front) -> None:
         assert seen["x-forwarded-proto"] == "https"
         assert re.fullmatch("[0-9a-f]{32}", seen["x-request-id"])
         assert not {"forwarded", "proxy", "x-forwarded-port", "x-forwarded-prefix", "upgrade"} & set(seen)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        ("6.6.6.6, 203.0.113.9, 10.1.2.3, 2001:db8::1", "203.0.113.9"),
+        ("2001:db9::7", "2001:db9::7"),
+        ("nonsense", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_a_trusted_proxy_says_who_the_client_is(front: Front, forwarded: str, client: str) -> None:
+    lies = {"X-Real-IP": "6.6.6.6", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "evil.example"}
+    seen = front.ask("/", {"X-Forwarded-For": forwarded, **lies}, host="behind.example.com").seen()
+    assert seen["x-forwarded-for"] == seen["x-real-ip"] == client
+    assert (seen["x-forwarded-proto"], seen["x-forwarded-host"]) == ("https", "behind.example.com")
+
+
+def test_others_are_not_believed_who_the_client_is(front: Front) -> None:
+    for host, source in {"behind.example.com": "127.0.0.2", "shop.example.com": "127.0.0.1"}.items():
+        seen = front.ask("/", {"X-Forwarded-For": "203.0.113.9"}, host=host, source=source).seen()
+        assert seen["x-forwarded-for"] == seen["x-real-ip"] == source
 
 
 def test_connections_to_the_app_are_kept(front: Front) -> None:
@@ -668,6 +715,49 @@ def test_the_playbook_for_maintenance(
         assert done["changed"] is changed
         assert run()["changed"] is (changed and check)
     assert [file.name for file in place.iterdir()] == (["shop"] if changed is True and not check else [])
+
+
+def statuses(front: Front, path: str, count: int, source: str) -> list[int]:
+    return [front.ask(path, host="limited.example.com", source=source).status for _ in range(count)]
+
+
+def test_a_client_that_asks_too_much_is_told(front: Front) -> None:
+    assert statuses(front, "/", 21, "127.0.1.1") == [200] * 20 + [429]
+    answer = front.ask("/", host="limited.example.com", source="127.0.1.1", body=b"x")
+    assert answer.status == 429 and b"<h1>Too many requests</h1>" in answer.body
+    assert all(len(answer.headers.get_all(name, [])) == 1 for name in DEFAULT_HEADERS)
+    # Others, static files and the deploy's question are not affected.
+    assert statuses(front, "/", 1, "127.0.1.2") == [200]
+    assert statuses(front, "/static/app.css", 20, "127.0.1.1") == [200] * 20
+    assert statuses(front, "/.slipway/ready", 12, "127.0.0.1") == [200] * 12
+
+
+def test_paths_can_have_stricter_limits(front: Front) -> None:
+    assert statuses(front, "/login", 2, "127.0.1.3") == [200, 200]
+    for path in ("/login", "/login/", "/login/x?y", "//login", "/%6cogin", "/x/../login"):
+        assert statuses(front, path, 1, "127.0.1.3") == [429]
+    assert statuses(front, "/loginx", 1, "127.0.1.3") == [200]
+    assert statuses(front, "/a.b", 5, "127.0.1.3") == [200] * 4 + [429]
+    assert statuses(front, "/axb", 1, "127.0.1.3") == [200]
+
+
+def test_a_client_has_so_many_connections_at_once(front: Front) -> None:
+    def is_upgraded(connection: ssl.SSLSocket) -> bool:
+        connection.sendall(UPGRADE.replace(b"shop", b"limited") % b"/ws")
+        return connection.recv(4096).startswith(b"HTTP/1.1 101 ")
+
+    def connect() -> ssl.SSLSocket:
+        return front.connect("limited.example.com", source="127.0.1.4")
+
+    with connect() as one, connect() as two, connect() as three:
+        assert [is_upgraded(one), is_upgraded(two), is_upgraded(three)] == [True, True, False]
+        assert statuses(front, "/", 1, "127.0.1.4") == [429]
+        assert statuses(front, "/", 1, "127.0.1.5") == [200]
+    for _ in range(50):
+        if statuses(front, "/.slipway/none", 1, "127.0.1.4") == [200]:
+            return
+        time.sleep(0.1)
+    pytest.fail("a closed connection still counts")
 
 
 @pytest.mark.parametrize("path", ["/", "/style.css", "/data.json"])
