@@ -15,6 +15,16 @@ ROOT = Path(__file__).resolve().parents[2]
 APP = "guestbook"
 DOMAIN = "guestbook.example"
 STATE = f"/var/lib/slipway/{APP}"
+# Asks a site from its own host, over HTTPS by the name and the path that follow, and prints status and body.
+ASK_INSIDE = """
+import socket, ssl, sys
+name, path = sys.argv[1:]
+context = ssl._create_unverified_context()
+connection = context.wrap_socket(socket.create_connection(("127.0.0.1", 443), 20), server_hostname=name)
+connection.sendall(f"GET {path} HTTP/1.0\\r\\nHost: {name}\\r\\n\\r\\n".encode())
+head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).decode().partition("\\r\\n\\r\\n")
+print(head.split()[1], body)
+"""
 
 
 @dataclasses.dataclass
@@ -51,11 +61,17 @@ class Site:
         return self.request("GET", path, **options)
 
     def is_up(self) -> bool:
-        """Whether the app says that it is ready."""
+        """Whether the app answers, and its database."""
         try:
-            return self.get("/ready").status_code == 200
+            return self.get("/api/entries").status_code == 200
         except httpx.HTTPError:
             return False
+
+
+def ask_inside(host: Any, path: str) -> tuple[int, str]:
+    """Status and body of what the site says to its own host."""
+    status, _, body = host.check_output("python3 -c %s %s %s", ASK_INSIDE, DOMAIN, path).partition(" ")
+    return int(status), body
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

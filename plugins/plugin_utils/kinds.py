@@ -254,6 +254,29 @@ def prefix(value: Any) -> None:
     site_path(str(value).rstrip("/"))
 
 
+_redirect = _pattern(
+    r"/[A-Za-z0-9._~/-]*|https://[a-z0-9.-]+(:[1-9]\d{1,4})?/[A-Za-z0-9._~/-]*",
+    "a redirect leads to a path such as /new, or to an address such as https://www.example.com/new",
+)
+
+
+def redirects(value: Any) -> None:
+    """Redirects by the path that they are for, none of which leads to itself."""
+    for start, target in value.items():
+        if start != "/" and str(start).endswith("/") and not str(target).endswith("/"):
+            raise ValueError(f"{start} takes everything beneath it along, so that {target} has to end with / as well")
+        beneath = start != "/" and str(start).endswith("/") and str(target).startswith(str(start))
+        if target == start or beneath:
+            raise ValueError(f"{target} is redirected again, without end")
+
+
+def redirect(value: Any) -> None:
+    """Where a redirect leads."""
+    _redirect(value)
+    if str(value).startswith("//"):
+        raise ValueError("two slashes at the beginning would lead to another host; write https://")
+
+
 size = _pattern(r"[1-9]\d{0,5}[kmg]?", "a size is a number with k, m or g, such as 10m")
 rate = _pattern(
     r"[1-9]\d{0,5}r/[sm]( burst=[1-9]\d{0,4})?",
@@ -319,6 +342,11 @@ KINDS: dict[str, Kind] = {
     "headers{key}": header,
     "headers{}": header_value,
     "max_body_size": size,
+    "redirects": redirects,
+    "redirects{key}": site_path,
+    "redirects{}": redirect,
+    "private_paths[]": site_path,
+    "private_allow[]": network,
     "limits.requests": rate,
     "limits.connections": count,
     "limits.paths{key}": site_path,

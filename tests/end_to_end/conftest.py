@@ -25,13 +25,18 @@ def http() -> str:
     return os.environ.get("SLIPWAY_DEMO_HTTP", "http://localhost:8080").rstrip("/")
 
 
+@pytest.fixture(scope="session")
+def container() -> str:
+    """The container that the demo is."""
+    return os.environ.get("SLIPWAY_DEMO_CONTAINER", "slipway-demo")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def certificate() -> str:
+def certificate(container: str) -> str:
     """The demo's certificate, fetched by a way that nobody between us and its port can change.
 
     For every test, so that each says clearly when there is no demo.
     """
-    container = os.environ.get("SLIPWAY_DEMO_CONTAINER", "slipway-demo")
     try:
         done = subprocess.run(
             ["docker", "exec", container, "cat", CERTIFICATE], capture_output=True, text=True, timeout=20, check=False

@@ -6,11 +6,13 @@ import json
 import re
 import socket
 import ssl
+import subprocess
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from hosts import ASK_INSIDE
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
@@ -69,15 +71,19 @@ async def hear_of(connection: ClientConnection, entry: int) -> dict[str, Any]:
                 return dict(heard)
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/ready"])
+@pytest.mark.parametrize("path", ["/", "/health", "/api/entries"])
 def test_it_answers(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 200
 
 
-def test_readiness_names_what_was_checked(client: httpx.Client) -> None:
-    ready = client.get("/ready").json()
-    assert ready["status"] == "ready"
+def test_readiness_names_what_was_checked_but_only_on_the_host(client: httpx.Client, container: str) -> None:
+    command = ["docker", "exec", container, "python3", "-c", ASK_INSIDE, "localhost", "/ready"]
+    status, _, body = subprocess.check_output(command, text=True, timeout=30).partition(" ")
+    ready = json.loads(body)
+    assert status == "200" and ready["status"] == "ready"
     assert ready["checks"]["database"]["ok"] is True
+    for path in ("/ready", "/metrics"):
+        assert client.get(path).status_code == 404
 
 
 def test_the_certificate_is_what_lets_us_in(https: str) -> None:
@@ -91,7 +97,7 @@ def test_http2_is_agreed_on(https: str, tls: ssl.SSLContext) -> None:
 
 def test_http_redirects_to_the_same_place_over_https(client: httpx.Client, http: str, https: str) -> None:
     answer = client.get(f"{http}/some/page?a=1&b=%2F", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (301, f"{https}/some/page?a=1&b=%2F")
+    assert (answer.status_code, answer.headers["location"]) == (308, f"{https}/some/page?a=1&b=%2F")
     assert client.get(f"{http}/health", follow_redirects=True).status_code == 200
 
 

@@ -87,6 +87,8 @@ VALID: dict[str, list[Any]] = {
     "site_path": ["/", "/ws", "/.well-known/other", "/.slipway2"],
     "size": ["1", "10m", "512k", "2g", 4096],
     "certificate": [{"fullchain": "a.pem", "privkey": "a.key"}],
+    "redirects": [{}, {"/old": "/new", "/": "/app/", "/a/": "/b/", "/a": "https://www.example.com/"}],
+    "redirect": ["/", "/new", "/new/", "https://www.example.com/", "https://www.example.com:8443/a/b.html"],
     "rate": ["1r/s", "5r/m", "200r/s burst=50", "5r/m burst=1"],
     "count": [0, 1, "50", 99999],
     "proxy": ["203.0.113.7", "10.0.0.0/8", "2001:db8::/32"],
@@ -290,6 +292,26 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     "index_url": [
         *((value, "an index is https://...") for value in ("", "pypi.example.com", "file:///srv", "https://x/?a=b")),
         ("https://u:hunter2@pypi.example.com/simple", "set username and password beside it"),
+    ],
+    "redirects": [
+        ({"/a/": "/b"}, "/a/ takes everything beneath it along, so that /b has to end with / as well"),
+        *(({start: target}, "without end") for start, target in (("/", "/"), ("/a", "/a"), ("/a/", "/a/b/"))),
+    ],
+    "redirect": [
+        *(
+            (value, "a redirect leads to a path such as /new")
+            for value in (
+                "",
+                "new",
+                "http://www.example.com/",
+                "https://www.example.com",
+                "/a?b",
+                "/a b",
+                "/$uri",
+                "/a\n",
+            )
+        ),
+        ("//evil.example/", "would lead to another host"),
     ],
     "rate": [
         (value, "a rate is a number with r/s or r/m")

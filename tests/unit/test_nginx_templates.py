@@ -49,6 +49,10 @@ SITE: dict[str, Any] = {
     "header_set": "pages",
     "hsts": "host",
     "headers": {},
+    "canonical": False,
+    "redirects": {},
+    "private_paths": None,
+    "private_allow": [],
     "limits": None,
     "trusted_proxies": [],
     "maintenance_allow": [],
@@ -304,12 +308,28 @@ BEHIND = {
     "name": "behind",
     "domains": ["behind.example.com"],
     "trusted_proxies": ["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"],
+    "private_paths": ["/internal/", "/a.b"],
+    "private_allow": ["203.0.113.0/24"],
+}
+MOVED = {
+    **SITE,
+    "name": "moved",
+    "domains": ["moved.example.com", "www.moved.example.com", "*.old.example.com"],
+    "canonical": True,
+    "redirects": {
+        "/": "/start",
+        "/a.html": "/new",
+        "/shop/": "/store/",
+        "/shop/old/": "https://old.example.com:8443/x/",
+        "/shop/sale": "https://sale.example.com/",
+    },
 }
 OTHERS = [
     BLOG,
     API,
     LIMITED,
     BEHIND,
+    MOVED,
     DOWN,
     {**DOWN, "name": "down-api", "domains": ["down-api.example.com"], "header_set": "api"},
 ]
@@ -356,7 +376,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         [{**SITE, "static": {"/static/": "a/", "/media/v1.0/": "b-c/d"}}],
         [API, {**BLOG, "hsts": "subdomains", "headers": {"strict-transport-security": "max-age=60"}}],
         [{**SITE, "maintenance_allow": ["10.0.0.0/8", "10.0.0.0/8", "::/0"]}],
-        [LIMITED, BEHIND, {**BLOG, "limits": {"requests": None, "connections": 0, "paths": {"/": "1r/s"}}}],
+        [LIMITED, BEHIND, MOVED, {**BLOG, "limits": {"requests": None, "connections": 0, "paths": {"/": "1r/s"}}}],
         [{**SITE, "name": "a-b", "headers": {"C": "1"}}, {**BLOG, "name": "a", "headers": {"B-C": "2"}}],
     ],
     ids=["none", "blog", "two", "long name", "websockets", "static", "headers", "networks", "clients", "like names"],
@@ -581,12 +601,121 @@ def test_a_large_body_is_refused(front: Front) -> None:
 
 def test_http_goes_to_https_with_path_and_query(front: Front) -> None:
     answer = front.ask_plain("/a%20b?c=d", "shop.example.com")
-    assert (answer.status, answer.headers["Location"]) == (301, "https://shop.example.com/a%20b?c=d")
+    assert (answer.status, answer.headers["Location"]) == (308, "https://shop.example.com/a%20b?c=d")
+
+
+@pytest.mark.parametrize("host", ["www.moved.example.com", "eu.old.example.com"])
+def test_other_domains_go_to_the_first_in_one_step(front: Front, host: str) -> None:
+    plain, secure = front.ask_plain("/a%20b?c=d", host), front.ask("/a%20b?c=d", host=host, body=b"x")
+    for answer in (plain, secure):
+        assert (answer.status, answer.headers["Location"]) == (308, "https://moved.example.com/a%20b?c=d")
+    assert all(len(secure.headers.get_all(name, [])) == 1 for name in DEFAULT_HEADERS)
+    assert front.ask("/b", host="moved.example.com").status == 200
+    # The others of an app that is not canonical are as good as the first.
+    assert front.ask_plain("/", "eu.shop.example.com").headers["Location"] == "https://eu.shop.example.com/"
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/", "https://moved.example.com/start"),
+        ("/?a=b", "https://moved.example.com/start?a=b"),
+        ("/a.html", "https://moved.example.com/new"),
+        ("/a.html?b=c&d=%0d%0aX-Evil:%201", "https://moved.example.com/new?b=c&d=%0d%0aX-Evil:%201"),
+        ("/shop/", "https://moved.example.com/store/"),
+        ("/shop/a%20b/%0d%0aX-Evil:1?c=d", "https://moved.example.com/store/a%20b/%0d%0aX-Evil:1?c=d"),
+        ("/shop/old/x", "https://old.example.com:8443/x/x"),
+        ("/shop/sale", "https://sale.example.com/"),
+        ("/shop/sales", "https://moved.example.com/store/sales"),
+    ],
+)
+def test_a_path_that_has_moved_leads_on(front: Front, path: str, location: str) -> None:
+    plain, secure = front.ask_plain(path, "moved.example.com"), front.ask(path, host="moved.example.com", body=b"x")
+    for answer in (plain, secure):
+        assert (answer.status, answer.headers["Location"]) == (308, location)
+        assert answer.headers["X-Evil"] is None
+    assert all(len(secure.headers.get_all(name, [])) == 1 for name in DEFAULT_HEADERS)
+
+
+@pytest.mark.parametrize("path", ["/axhtml", "/a.html/", "/shop", "/start", "/.slipway/ready", "/ws"])
+def test_what_has_not_moved_stays(front: Front, path: str) -> None:
+    assert front.ask(path, host="moved.example.com").status == 200
+
+
+def test_redirects_name_the_public_port() -> None:
+    files = render({**SITE, "redirects": {"/a": "/b"}}, {**MOVED, "redirects": {"/a": "/b"}}, nginx_public_port=8443)
+    assert '"https://$host:8443/b$slipway_rest"' in files["maps/shop.conf"]
+    assert '"https://moved.example.com:8443/b$slipway_rest"' in files["maps/moved.conf"]
+
+
+PRIVATE = (
+    "/metrics",
+    "/metrics/",
+    "/metrics/x?y",
+    "//metrics",
+    "/./metrics",
+    "/x/../metrics",
+    "/%6detrics",
+    "/metrics%2fx",
+)
+
+
+@pytest.mark.parametrize("path", [*PRIVATE, "/ready", "/%2fready", "/metrics?/", "/.slipway/ready"])
+def test_private_paths_are_not_there_for_the_public(front: Front, path: str) -> None:
+    answer = front.ask(path, source="127.0.0.2")
+    assert answer.status == 404
+    for name in DEFAULT_HEADERS - {"Permissions-Policy"}:
+        assert len(answer.headers.get_all(name, [])) == 1, name
+    assert front.ask(path).status == 200
+
+
+@pytest.mark.parametrize("path", ["/metricsx", "/ready2", "/x/metrics", "/x%20/metrics", "/1%20/metrics", "/Ready"])
+def test_other_paths_are_there_for_everybody(front: Front, path: str) -> None:
+    assert front.ask(path, source="127.0.0.2").status == 200
+
+
+def test_private_paths_can_be_chosen_and_shown_to_some(front: Front) -> None:
+    def status(path: str, client: str) -> int:
+        return front.ask(path, {"X-Forwarded-For": client}, host="behind.example.com").status
+
+    for path in ("/internal", "/internal/x", "/a.b"):
+        assert [status(path, client) for client in ("198.51.100.1", "203.0.113.7", "")] == [404, 200, 200]
+    for path in ("/metrics", "/ready", "/axb", "/internals"):
+        assert status(path, "198.51.100.1") == 200
+    # Whoever is behind a proxy on this host is not this host, whatever it sends.
+    assert front.ask("/.slipway/ready", {"X-Forwarded-For": "198.51.100.1"}, host="behind.example.com").status == 404
+    assert (
+        front.ask("/a.b", {"X-Forwarded-For": "127.0.0.1"}, host="behind.example.com", source="127.0.0.2").status == 404
+    )
+
+
+def test_who_watches_an_app_sees_it_during_maintenance(front: Front) -> None:
+    with maintenance(front):
+        assert [front.ask("/metrics").status, front.ask("/").status] == [200, 503]
+        assert [front.ask(path, source="127.0.0.2").status for path in ("/metrics", "/")] == [404, 503]
+        assert [front.ask(path, source="127.0.0.9").status for path in ("/metrics", "/")] == [404, 200]
+
+
+def test_everything_can_be_private(tmp_path: Path) -> None:
+    site = {**SITE, "ready_path": "/", "private_paths": ["/"], "private_allow": ["127.0.0.3"]}
+    front = Front(tmp_path, render(site))
+    front.certify(site)
+    front.release("green", LIVE, "live")
+    with front.running():
+        for path in ("/", "/x", "/static/app.css"):
+            assert front.ask(path, source="127.0.0.2").status == 404
+            assert front.ask(path, source="127.0.0.3").status in (200, 502)
+
+
+def test_the_front_page_is_not_private_because_readiness_is_asked_there() -> None:
+    maps = render({**SITE, "ready_path": "/"})["maps/shop.conf"]
+    assert maps.count(" hidden;") == 1 and "/metrics(/|$)" in maps
+    assert " hidden;" not in render({**SITE, "private_paths": []})["maps/shop.conf"]
 
 
 def test_the_public_port_is_in_redirects_and_host() -> None:
     files = render(SITE, nginx_public_port=8443)
-    assert "return 301 https://$host:8443$request_uri;" in files["sites/shop.conf"]
+    assert "return 308 https://$host:8443$request_uri;" in files["sites/shop.conf"]
     assert "proxy_set_header Host $host:8443;" in files["snippets/proxy.conf"]
     assert "proxy_set_header X-Forwarded-Host $host:8443;" in files["snippets/proxy.conf"]
 

@@ -24,16 +24,23 @@ HEADERS = (
 )
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/metrics", "/api/about"])
+@pytest.mark.parametrize("path", ["/", "/health", "/api/entries", "/api/about"])
 def test_answers(site: Site, path: str) -> None:
     assert site.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/ready", "/metrics", "//metrics", "/%6detrics/", "/.slipway/ready"])
+def test_what_is_private_is_not_there(site: Site, path: str) -> None:
+    answer = site.get(path)
+    assert answer.status_code == 404
+    assert {name: len(answer.headers.get_list(name)) for name in HEADERS} == dict.fromkeys(HEADERS, 1)
 
 
 def test_http_redirects_to_https_and_keeps_the_path(site: Site) -> None:
     answer = httpx.get(
         f"http://127.0.0.1:{site.port(80)}/a/b?c=d", headers={"Host": DOMAIN}, trust_env=False, timeout=20
     )
-    assert answer.status_code == 301
+    assert answer.status_code == 308
     assert answer.headers["location"] == f"https://{DOMAIN}/a/b?c=d"
 
 

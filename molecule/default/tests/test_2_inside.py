@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hosts import APP, Site
+from hosts import APP, Site, ask_inside
 
 SOCKETS = "/run/slipway"
 
@@ -91,6 +91,14 @@ def test_the_sandbox_scores_as_promised(host: Any, live: dict[str, Any]) -> None
 def test_units_are_without_reproach(host: Any, live: dict[str, Any]) -> None:
     verified = host.run(f"systemd-analyze verify --man=no /etc/systemd/system/{live['unit']}")
     assert (verified.rc, verified.stdout, verified.stderr) == (0, "", "")
+
+
+def test_what_is_private_answers_the_host_itself(host: Any) -> None:
+    status, body = ask_inside(host, "/ready")
+    assert status == 200 and '"database":{"ok":true' in body.replace(" ", "")
+    status, body = ask_inside(host, "/metrics")
+    assert status == 200 and "# TYPE" in body
+    assert ask_inside(host, "/.slipway/ready")[0] == 200
 
 
 def test_plain_nginx_t_passes(host: Any) -> None:
