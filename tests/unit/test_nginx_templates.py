@@ -162,13 +162,14 @@ class Front:
             process.terminate()
             process.wait()
 
-    def logged(self, text: str) -> str:
-        """The line of the access log that holds a text."""
+    def logged(self, text: str) -> dict[str, Any]:
+        """What the access log says of a request, by a text in it."""
         os.kill(int((self.path / "nginx.pid").read_text()), signal.SIGUSR1)
         for _ in range(100):
-            for line in (self.path / "log" / "access.log").read_text().splitlines():
+            for line in (self.path / "log" / "access.json.log").read_text(errors="replace").splitlines():
                 if text in line:
-                    return line
+                    entry: dict[str, Any] = json.loads(line)
+                    return entry
             time.sleep(0.05)
         raise AssertionError(f"{text} is not in the log")
 
@@ -522,7 +523,46 @@ def test_the_apps_own_header_stands_alone(front: Front) -> None:
 
 def test_the_release_is_hidden_but_logged(front: Front) -> None:
     assert front.ask("/logged").headers["X-Slipway-Release"] is None
-    assert re.search(r'" shop\.example\.com [0-9a-f]{32} [0-9.]+ "[0-9.]+" "r1"$', front.logged("/logged"))
+    assert front.logged('"/logged"')["release"] == "r1"
+
+
+def test_a_request_is_a_line_of_json(front: Front) -> None:
+    agent = 'x"y\\z\t{}'
+    seen = front.ask(
+        "/json?a=%22&b=c", {"User-Agent": agent, "Referer": "https://é.example/"}, source="127.0.0.2"
+    ).seen()
+    entry = front.logged("/json?")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", entry.pop("time"))
+    for name in ("connect", "header", "response"):
+        assert float(entry.pop(f"upstream_{name}_time")) < 5
+    assert 0 <= entry.pop("request_time") < 5 and entry.pop("bytes") > 100
+    assert entry.pop("referer").endswith(".example/")
+    assert entry == {
+        "app": "shop",
+        "host": "shop.example.com",
+        "request_id": seen["x-request-id"],
+        "client": "127.0.0.2",
+        "method": "GET",
+        "uri": "/json?a=%22&b=c",
+        "protocol": "HTTP/1.1",
+        "status": 200,
+        "release": "r1",
+        "user_agent": agent,
+    }
+
+
+def test_errors_and_files_are_logged_as_well(front: Front) -> None:
+    front.ask("/logged-down", host="down-api.example.com")
+    entry = front.logged("/logged-down")
+    assert (entry["app"], entry["status"], entry["release"]) == ("down-api", 502, "")
+    assert "," in entry["upstream_connect_time"]
+    front.say(b"GET /logged-bad HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: -1\r\n\r\n")
+    entry = front.logged("/logged-bad")
+    assert (entry["app"], entry["status"], entry["upstream_response_time"]) == ("shop", 400, "")
+    front.ask("/static/logged.css")
+    assert front.logged("/static/logged.css")["status"] == 404
+    front.ask_plain("/logged-plain", "shop.example.com")
+    assert front.logged("/logged-plain")["status"] == 308
 
 
 def test_a_client_says_nothing_of_itself_that_is_believed(front: Front) -> None:
