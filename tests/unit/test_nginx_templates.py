@@ -291,6 +291,9 @@ LIVE = {
     "shop/static/.env": "secret",
     "shop/static/.git/config": "secret",
     "shop/settings.py": "secret",
+    "shop/static/packed.css": "plain",
+    "shop/static/packed.css.gz": "gzip",
+    "shop/static/packed.css.br": "brotli",
 }
 PREVIOUS = {"shop/static/app.css": "previous", "shop/static/app.0d4f8a7c.css": "previous", "shop/static/.old": "secret"}
 
@@ -355,6 +358,9 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     static = path / "srv/shop/releases/green/src/shop/static"
     (static / "outside.txt").symlink_to(path / "secret.txt")
     (static / "inside.css").symlink_to("app.css")
+    (static / "parent").symlink_to("..")
+    for name in ("app.css.gz", "app.css.br"):
+        (static / name).symlink_to(path / "secret.txt")
     (path / "acme/.well-known/acme-challenge/token").write_text("proof")
     with Server(str(path / "green.sock"), App) as app:
         threading.Thread(target=app.serve_forever, daemon=True).start()
@@ -417,6 +423,8 @@ def test_what_differs_between_distributions_is_in_the_table(release: str) -> Non
     assert ("http2 on;" in files["snippets/tls.conf"]) is http2_directive
     for name in ("nginx.conf", "sites/shop.conf"):
         assert ("listen 443 ssl http2;" in files[name]) is not http2_directive
+    # Where the distribution has the modules, which playbooks/site.yml installs.
+    assert ("brotli_static on;" in files["snippets/static.conf"]) is (release != "jammy")
     assert ("X25519MLKEM768" in files["snippets/tls.conf"]) is (release == "trixie")
     assert ("ssl_reject_handshake on;" in files["nginx.conf"]) is (release != "jammy")
 
@@ -999,17 +1007,53 @@ def test_a_page_of_the_release_before_finds_its_assets(front: Front) -> None:
         *("/static/outside.txt", "/static/inside.css"),
         *("/static/../settings.py", "/static/..%2fsettings.py", "/static/js/..%2f..%2fsettings.py"),
         *("/static../settings.py", "/static/js", "/static/js/"),
+        *("/static/%2e%2e/settings.py", "/static/%2E%2E%2Fsettings.py", "/static/js/%2e%2e/%2e%2e/settings.py"),
+        *("/static/..%5csettings.py", "/static/%252e%252e/settings.py", "/static//..//settings.py", "/static/./.env"),
+        *("/static/parent/settings.py", "/static/parent", "/static/app.css.gz", "/static/app.css.br"),
+        *(
+            "/static/.env%00.css",
+            "/static/app.css%00",
+            "/static/.env?x.css",
+            "/static/js/../.env",
+            "/static/%2f../.env",
+        ),
     ],
 )
 def test_nothing_else_is_served_from_the_disk(front: Front, path: str) -> None:
-    answer = front.ask(path)
-    assert b"secret" not in answer.body
-    assert answer.status in {301, 400, 403, 404} or answer.seen()["path"] == path
+    for encoding in ("gzip", "br", "identity"):
+        answer = front.ask(path, {"Accept-Encoding": encoding})
+        assert b"secret" not in answer.body
+        assert answer.status in {301, 400, 403, 404} or answer.seen()["path"] == path
 
 
 def test_static_text_is_compressed_and_answers_of_the_app_are_not(front: Front) -> None:
     assert front.ask("/static/js/app.js", {"Accept-Encoding": "gzip"}).headers["Content-Encoding"] == "gzip"
     assert front.ask("/" + "x" * 3000, {"Accept-Encoding": "gzip"}).headers["Content-Encoding"] is None
+
+
+def test_what_the_build_has_compressed_is_sent_as_it_is(front: Front) -> None:
+    for accepted, (encoding, body) in {
+        "gzip": ("gzip", b"gzip"),
+        "gzip, deflate, br": ("br", b"brotli"),
+        "identity": (None, b"plain"),
+    }.items():
+        answer = front.ask("/static/packed.css", {"Accept-Encoding": accepted})
+        assert (answer.status, answer.headers["Content-Encoding"], answer.body) == (200, encoding, body)
+        assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        assert all(len(answer.headers.get_all(name, [])) == 1 for name in DEFAULT_HEADERS - {"Permissions-Policy"})
+
+
+def test_compressed_links_lead_nowhere(front: Front) -> None:
+    for encoding in ("gzip", "br"):
+        answer = front.ask("/static/app.css", {"Accept-Encoding": encoding})
+        assert (answer.status, answer.body) in {(200, b"live"), (403, answer.body)} and b"secret" not in answer.body
+
+
+def test_text_is_compressed_by_brotli_where_a_client_takes_it(front: Front) -> None:
+    answer = front.ask("/static/js/app.js", {"Accept-Encoding": "gzip, br"})
+    assert answer.headers["Content-Encoding"] == "br" and len(answer.body) < 200
+    assert front.ask("/" + "x" * 3000, {"Accept-Encoding": "br"}).headers["Content-Encoding"] is None
 
 
 @pytest.mark.parametrize(
