@@ -104,6 +104,14 @@ def headers(value: Any) -> None:
         raise ValueError(f"each header may stand once, whatever its case; twice are: {', '.join(twice)}")
 
 
+def directives(value: Any) -> None:
+    """Directives for nginx, which says itself what it does not take."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("one or more directives of nginx are needed, such as proxy_read_timeout 5m;")
+    if not value.replace("\n", "").replace("\t", "").isprintable():
+        raise ValueError("directives are without control characters other than tabs and line breaks")
+
+
 def secret_value(value: Any) -> None:
     """What a secret holds: some text. The message never holds the value."""
     if not isinstance(value, str) or not value:
@@ -342,6 +350,9 @@ KINDS: dict[str, Kind] = {
     "headers{key}": header,
     "headers{}": header_value,
     "max_body_size": size,
+    "nginx.http": directives,
+    "nginx.server": directives,
+    "nginx.location": directives,
     "redirects": redirects,
     "redirects{key}": site_path,
     "redirects{}": redirect,

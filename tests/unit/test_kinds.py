@@ -89,6 +89,7 @@ VALID: dict[str, list[Any]] = {
     "certificate": [{"fullchain": "a.pem", "privkey": "a.key"}],
     "redirects": [{}, {"/old": "/new", "/": "/app/", "/a/": "/b/", "/a": "https://www.example.com/"}],
     "redirect": ["/", "/new", "/new/", "https://www.example.com/", "https://www.example.com:8443/a/b.html"],
+    "directives": ["proxy_read_timeout 5m;", "location = /x {\n\treturn 404;\n}\n"],
     "rate": ["1r/s", "5r/m", "200r/s burst=50", "5r/m burst=1"],
     "count": [0, 1, "50", 99999],
     "proxy": ["203.0.113.7", "10.0.0.0/8", "2001:db8::/32"],
@@ -312,6 +313,10 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
             )
         ),
         ("//evil.example/", "would lead to another host"),
+    ],
+    "directives": [
+        *((value, "one or more directives of nginx are needed") for value in ("", " \n", 5, True, ["x;"])),
+        *((value, "without control characters") for value in ("a;\0", "a;\r\n", "a \x1b;")),
     ],
     "rate": [
         (value, "a rate is a number with r/s or r/m")

@@ -32,7 +32,7 @@ from ansible.playbook.task import Task
 from ansible.template import Templar
 
 from ansible_collections.slipway.asgi.plugins.action.config_set import ActionModule
-from ansible_collections.slipway.asgi.plugins.modules import certificates
+from ansible_collections.slipway.asgi.plugins.modules import certificates, config_set
 from ansible_collections.slipway.asgi.plugins.plugin_utils.render import render_files
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "nginx"
@@ -46,6 +46,7 @@ SITE: dict[str, Any] = {
     "websocket_paths": ["/ws"],
     "static": {"/static/": "shop/static"},
     "max_body_size": "1k",
+    "nginx": None,
     "header_set": "pages",
     "hsts": "host",
     "headers": {},
@@ -115,7 +116,7 @@ class Front:
             (path / directory).mkdir(parents=True)
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         (path / "conf.d" / "test.conf").write_text("".join(f"{kind}_temp_path {path}/temp/{kind};\n" for kind in kinds))
-        places = {
+        self.places = {
             "/etc/nginx/slipway/current": f"{path}/current",
             "/etc/nginx/slipway/maintenance": f"{path}/maintenance",
             "/etc/nginx/conf.d": f"{path}/conf.d",
@@ -132,7 +133,7 @@ class Front:
             "listen [::]:443 ": f"listen [::]:{self.https} ",
         }
         for name, content in files.items():
-            for place, here in places.items():
+            for place, here in self.places.items():
                 content = content.replace(place, here)
             file = self.start_file if name == "/etc/nginx/nginx.conf" else path / "current" / name.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -315,6 +316,16 @@ BEHIND = {
     "private_paths": ["/internal/", "/a.b"],
     "private_allow": ["203.0.113.0/24"],
 }
+OWN = {
+    **SITE,
+    "name": "own",
+    "domains": ["own.example.com"],
+    "nginx": {
+        "http": 'map $http_accept_language $own_language {\n    default en;\n    ~^de "{{ \\" }} de";\n}',
+        "server": "location = /robots.txt { return 404; }\nerror_page 503 @x;\nlocation @x { return 503 closed; }",
+        "location": "proxy_set_header X-Language $own_language;\nproxy_read_timeout 5m;",
+    },
+}
 MOVED = {
     **SITE,
     "name": "moved",
@@ -334,6 +345,7 @@ OTHERS = [
     LIMITED,
     BEHIND,
     MOVED,
+    OWN,
     DOWN,
     {**DOWN, "name": "down-api", "domains": ["down-api.example.com"], "header_set": "api"},
 ]
@@ -981,6 +993,64 @@ def test_the_policy_of_these_pages_lets_their_style_through(front: Front) -> Non
     assert answer.headers["Content-Security-Policy"] == (
         f"default-src 'none'; frame-ancestors 'none'; style-src 'sha256-{digest}'"
     )
+
+
+# Directives of the user's own.
+
+
+def test_own_directives_are_in_force_where_they_belong(front: Front) -> None:
+    answer = front.ask("/", {"Accept-Language": "de"}, host="own.example.com")
+    assert answer.seen()["x-language"] == '{{ " }} de'
+    assert all(len(answer.headers.get_all(name, [])) == 1 for name in DEFAULT_HEADERS)
+    assert front.ask("/x", host="own.example.com").seen()["x-language"] == "en"
+    assert "x-language" not in front.ask("/ws", host="own.example.com").seen()
+    assert front.ask("/robots.txt", host="own.example.com").status == 404
+    with maintenance(front, "own"):
+        answer = front.ask("/", host="own.example.com")
+        assert (answer.status, answer.body) == (503, b"closed")
+    # Nothing of it is in another app's site.
+    assert "x-language" not in front.ask("/").seen()
+
+
+@pytest.mark.parametrize(
+    ("point", "text", "complaint"),
+    [
+        ("http", "map $a $b {\n  default 1;\n}\nno_such_thing on;", 'unknown directive "no_such_thing" in {}:4'),
+        ("server", "\nlisten 80", 'unexpected end of file, expecting ";" or "}}" in {}:'),
+        ("server", "}\nserver { listen 81;", 'unexpected "}}" in {}:1'),
+        ("location", "proxy_pass http://elsewhere;\n", '"proxy_pass" directive is duplicate in {}:1'),
+        ("server", "\nclient_max_body_size 5m;\n", '"client_max_body_size" directive is duplicate in {}:2'),
+        ("location", "# a comment that has\nno_end", 'unexpected end of file, expecting ";" or "}}" in {}:'),
+    ],
+)
+def test_own_directives_that_nginx_does_not_take_change_nothing(
+    tmp_path: Path, me: dict[str, str], point: str, text: str, complaint: str
+) -> None:
+    front = Front(tmp_path, render(SITE, OWN))
+    front.certify(SITE, OWN)
+
+    def converge(site: dict[str, Any]) -> dict[str, Any]:
+        places = {**front.places, "/etc/nginx/slipway/current": f"{tmp_path}/store/current"}
+        files = []
+        for name, content in render(SITE, site).items():
+            for place, here in places.items():
+                content = content.replace(place, here)
+            if not name.startswith("/"):
+                files.append({"path": name, "content": content, "mode": "0644", "state": "present", **me})
+        validate = f"{front.command[0]} -t -q -c {{root}}/nginx.conf"
+        return config_set.converge(
+            {"store": str(tmp_path / "store"), "files": files, "validate": validate}, check=False
+        )
+
+    assert converge(OWN)["changed"]
+    current = (tmp_path / "store" / "current").readlink()
+    with pytest.raises(config_set.Refused) as refused:
+        converge({**OWN, "nginx": {**OWN["nginx"], point: text}})
+    name = f"own-{point}.conf"
+    said = re.sub(rf"in /\S*/snippets/apps/{name}", f"in {name}", str(refused.value))
+    assert complaint.format(name) in said
+    assert (tmp_path / "store" / "current").readlink() == current
+    assert not converge(OWN)["changed"]
 
 
 # Static files.
