@@ -174,10 +174,13 @@ class Front:
             time.sleep(0.05)
         raise AssertionError(f"{text} is not in the log")
 
+    def context(self) -> ssl.SSLContext:
+        """What trusts the sites' certificates alone."""
+        found = (self.path / "certificates").glob("*/fullchain.pem")
+        return ssl.create_default_context(cadata="".join(file.read_text() for file in found))
+
     def connect(self, name: str, alpn: str = "http/1.1", source: str = "127.0.0.1") -> ssl.SSLSocket:
-        context = ssl.create_default_context()
-        for certificate in (self.path / "certificates").glob("*/fullchain.pem"):
-            context.load_verify_locations(certificate)
+        context = self.context()
         context.set_alpn_protocols([alpn])
         plain = socket.create_connection(("127.0.0.1", self.https), timeout=5, source_address=(source, 0))
         return context.wrap_socket(plain, server_hostname=name)
@@ -809,6 +812,72 @@ def test_wildcard_domains_are_answered(front: Front) -> None:
 def test_http2_is_spoken(front: Front) -> None:
     with front.connect("shop.example.com", "h2") as connection:
         assert connection.selected_alpn_protocol() == "h2"
+
+
+def shake_hands(front: Front, version: ssl.TLSVersion, ciphers: str = "") -> bool:
+    """Whether nginx speaks this version with one of these ciphers, and resumes a session of it."""
+    context = front.context()
+    if ciphers:
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    session: ssl.SSLSession | None = None
+    for resumed in (False, True):
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", front.https), timeout=5) as plain,
+                context.wrap_socket(plain, server_hostname="shop.example.com", session=session) as connection,
+            ):
+                # The session of TLS 1.3 comes with the answer.
+                connection.sendall(b"GET / HTTP/1.0\r\nHost: shop.example.com\r\n\r\n")
+                while connection.recv(4096):
+                    pass
+                assert connection.session_reused is resumed
+                session = connection.session
+        except (ssl.SSLError, ConnectionResetError):
+            assert not resumed
+            return False
+    return True
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1")
+@pytest.mark.parametrize(
+    ("profile", "version", "ciphers", "spoken"),
+    [
+        ("intermediate", ssl.TLSVersion.TLSv1_3, "", True),
+        ("intermediate", ssl.TLSVersion.TLSv1_2, "", True),
+        ("intermediate", ssl.TLSVersion.TLSv1_2, "CHACHA20", True),
+        ("intermediate", ssl.TLSVersion.TLSv1_2, "ECDHE+SHA256:!AESGCM:!CHACHA20", False),
+        ("intermediate", ssl.TLSVersion.TLSv1_2, "DHE", False),
+        ("intermediate", ssl.TLSVersion.TLSv1_2, "kRSA", False),
+        ("intermediate", ssl.TLSVersion.TLSv1_1, "ALL", False),
+        ("modern", ssl.TLSVersion.TLSv1_3, "", True),
+        ("modern", ssl.TLSVersion.TLSv1_2, "", False),
+        ("modern", ssl.TLSVersion.TLSv1_1, "ALL", False),
+    ],
+)
+def test_tls_is_as_the_profile_says(
+    tls_fronts: Mapping[str, Front], profile: str, version: ssl.TLSVersion, ciphers: str, spoken: bool
+) -> None:
+    with tls_fronts[profile].running() as front:
+        assert shake_hands(front, version, ciphers) is spoken
+
+
+@pytest.fixture(scope="module")
+def tls_fronts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Front]:
+    fronts = {}
+    for profile in ("intermediate", "modern"):
+        fronts[profile] = Front(tmp_path_factory.mktemp(profile), render(SITE, nginx_tls_profile=profile))
+        fronts[profile].certify(SITE)
+    return fronts
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("profile", ["intermediate", "modern"])
+def test_each_profile_prefers_the_hybrid_where_there_is_one(release: str, profile: str) -> None:
+    tls = render(SITE, release=release, nginx_tls_profile=profile)["snippets/tls.conf"]
+    curves = "X25519:prime256v1:secp384r1"
+    assert f"ssl_ecdh_curve {'X25519MLKEM768:' if release == 'trixie' else ''}{curves};" in tls
+    assert ("ssl_ciphers " in tls) is (profile == "intermediate")
 
 
 def test_the_server_does_not_say_its_version(front: Front) -> None:
