@@ -416,6 +416,7 @@ def test_files_of_the_users_own_stay_in_force(tmp_path: Path) -> None:
     (tmp_path / "sites-enabled" / "mine").write_text(f"server {{ listen {front.http} default_server; return 204; }}")
     (tmp_path / "conf.d" / "mine.conf").write_text(
         "server_tokens off; client_max_body_size 5m; gzip_vary on; keepalive_timeout 10s; ssl_session_tickets off;"
+        "underscores_in_headers on; ignore_invalid_headers off; merge_slashes off;"
     )
     assert front.judge() == ""
     (tmp_path / "conf.d" / "mine.conf").write_text("no_such_directive on;")
@@ -631,6 +632,85 @@ def test_others_are_not_believed_who_the_client_is(front: Front) -> None:
     for host, source in {"behind.example.com": "127.0.0.2", "shop.example.com": "127.0.0.1"}.items():
         seen = front.ask("/", {"X-Forwarded-For": "203.0.113.9"}, host=host, source=source).seen()
         assert seen["x-forwarded-for"] == seen["x-real-ip"] == source
+
+
+def post(*headers: str, body: str = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: shop.example.com\r\n\r\n") -> bytes:
+    """A POST with these headers, whose body holds another request."""
+    return "\r\n".join(["POST /once HTTP/1.1", "Host: shop.example.com", *headers, "", body]).encode()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        post("Content-Length: 5", "Transfer-Encoding: chunked"),
+        post("Transfer-Encoding: chunked", "Content-Length: 5"),
+        post("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        post("Transfer-Encoding: identity, chunked"),
+        post("Transfer-Encoding: xchunked"),
+        post("Transfer-Encoding: chunked").replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+        post("Transfer-Encoding : chunked"),
+        post("Content-Length: 5", "Content-Length: 5"),
+        post("Content-Length: 5", "Content-Length: 6"),
+        post("Content-Length: +5"),
+        post("Content-Length: 5,5"),
+        post("Content-Length: 0x5"),
+        post("X: a\0b"),
+        post("Host: evil.example"),
+        post("Transfer-Encoding: chunked", body="-1\r\n\r\n"),
+        post("Transfer-Encoding: chunked", body="5;\n\nhello0\r\n\r\n"),
+    ],
+)
+def test_a_request_that_could_be_read_in_two_ways_is_refused(front: Front, request_: bytes) -> None:
+    answer = front.say(request_)
+    assert answer.status in (400, 501)
+    for name in DEFAULT_HEADERS - {"Permissions-Policy"}:
+        assert len(answer.headers.get_all(name, [])) == 1, name
+
+
+def test_a_body_reaches_the_app_with_one_length(front: Front) -> None:
+    chunks = "5\r\nhello\r\n6; x=y\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    seen = front.say(post("Transfer-Encoding: chunked", "TE: trailers", "Expect: 100-continue", body=chunks)).seen()
+    assert seen["content-length"] == "11"
+    assert not {"transfer-encoding", "te", "expect", "x-trailer", "connection", "keep-alive"} & set(seen)
+
+
+@pytest.mark.parametrize(
+    ("line", "host", "sees"),
+    [
+        ("GET https://shop.example.com/x HTTP/1.1", "evil.example", "shop.example.com"),
+        ("GET https://shop.example.com:1/x HTTP/1.1", "evil.example:2", "shop.example.com"),
+        ("GET https://SHOP.example.com/x HTTP/1.1", "shop.example.com", "shop.example.com"),
+        ("GET /x HTTP/1.1", "shop.example.com:1", "shop.example.com"),
+        ("GET /x HTTP/1.1", "shop.example.com.", "shop.example.com"),
+        ("GET https://evil.example/x HTTP/1.1", "shop.example.com", None),
+        ("GET https://evil.example:shop.example.com/x HTTP/1.1", "shop.example.com", None),
+        ("GET /x HTTP/1.1", "shop.example.com@evil.example", None),
+        ("GET /x HTTP/1.1", "evil.example/shop.example.com", None),
+        ("GET @shop.example.com/x HTTP/1.1", "shop.example.com", None),
+    ],
+)
+def test_the_app_sees_a_name_of_its_own_and_no_other(front: Front, line: str, host: str, sees: str | None) -> None:
+    answer = front.say(f"{line}\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    if sees is None:
+        assert answer.status in (400, 421)
+    else:
+        seen = answer.seen()
+        assert (seen["path"], seen["host"], seen["x-forwarded-host"]) == ("/x", sees, sees)
+
+
+def test_names_that_apps_mix_up_are_dropped(tmp_path: Path) -> None:
+    front = Front(tmp_path, render(SITE))
+    (tmp_path / "conf.d" / "mine.conf").write_text("underscores_in_headers on; ignore_invalid_headers off;")
+    front.certify(SITE)
+    front.release("green", LIVE, "live")
+    names = ["X_Forwarded_For", "X_Real_IP", "Content_Length", "Host_", "X.Y"]
+    with Server(str(tmp_path / "green.sock"), App) as app:
+        threading.Thread(target=app.serve_forever, daemon=True).start()
+        with front.running():
+            seen = front.ask("/", {"X-Kept": "1", **dict.fromkeys(names, "6.6.6.6")}).seen()
+        app.shutdown()
+    assert seen["x-kept"] == "1"
+    assert "6.6.6.6" not in seen.values()
 
 
 def test_connections_to_the_app_are_kept(front: Front) -> None:
