@@ -827,6 +827,7 @@ def test_private_paths_can_be_chosen_and_shown_to_some(front: Front) -> None:
         assert status(path, "198.51.100.1") == 200
     # Whoever is behind a proxy on this host is not this host, whatever it sends.
     assert front.ask("/.slipway/ready", {"X-Forwarded-For": "198.51.100.1"}, host="behind.example.com").status == 404
+    assert front.ask("/.slipway/ready", host="behind.example.com").status == 200
     assert (
         front.ask("/a.b", {"X-Forwarded-For": "127.0.0.1"}, host="behind.example.com", source="127.0.0.2").status == 404
     )
@@ -1023,12 +1024,10 @@ def test_maintenance_leaves_an_open_websocket_alone(front: Front) -> None:
     [
         ("app=shop state=on", True, True),
         ("app=shop state=on", False, True),
-        ("app=blog state=off", True, False),
         ("app=blog state=off", False, False),
         ("app=shoop state=on", False, 'app is "shoop" and state is "on": app is one of blog, shop'),
         ("app=../shop state=on", False, 'app is "../shop"'),
         ("app=shop state=aus", False, "state is on or off, such as -e app=shop -e state=on"),
-        ("app=shop", False, 'state is ""'),
     ],
 )
 def test_the_playbook_for_maintenance(
@@ -1077,6 +1076,29 @@ def test_paths_can_have_stricter_limits(front: Front) -> None:
     assert statuses(front, "/loginx", 1, "127.0.1.3") == [200]
     assert statuses(front, "/a.b", 5, "127.0.1.3") == [200] * 4 + [429]
     assert statuses(front, "/axb", 1, "127.0.1.3") == [200]
+
+
+def test_limits_change_by_a_reload(tmp_path: Path) -> None:
+    def limits(*paths: str, rate: str) -> dict[str, Any]:
+        return {**SITE, "limits": {"requests": rate, "connections": 9, "paths": dict.fromkeys(paths, rate)}}
+
+    front = Front(tmp_path, render(limits("/b", "/c", rate="1r/s")))
+    front.certify(SITE)
+    with front.running():
+        # nginx refuses to give a zone another key, which its own test does not foresee.
+        for name, content in render(limits("/a", "/b", rate="1r/m")).items():
+            if name.startswith(("maps/", "sites/")):
+                for place, here in front.places.items():
+                    content = content.replace(place, here)
+                (tmp_path / "current" / name).write_text(content)
+        os.kill(int((tmp_path / "nginx.pid").read_text()), signal.SIGHUP)
+        for _ in range(50):
+            if [front.ask("/a").status for _ in range(3)] == [429] * 3:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail((tmp_path / "log" / "error.log").read_text())
+        assert "emerg" not in (tmp_path / "log" / "error.log").read_text()
 
 
 def test_a_client_has_so_many_connections_at_once(front: Front) -> None:
