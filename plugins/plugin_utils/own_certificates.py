@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import functools
+import itertools
+import re
+import ssl
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
@@ -65,6 +72,8 @@ class OwnCertificate:
             found.append(self.fullchain.wrong(f"it expired on {certificate.not_valid_after_utc:%Y-%m-%d}; renew it"))
         if now < certificate.not_valid_before_utc:
             found.append(self.fullchain.wrong(f"it is not good before {certificate.not_valid_before_utc:%Y-%m-%d}"))
+        if trouble := _broken_chain(self._certificates([])):
+            found.append(self.fullchain.wrong(trouble))
         names = _names(certificate)
         missing = [domain for domain in domains if not _covers(names, domain)]
         if missing:
@@ -84,11 +93,15 @@ class OwnCertificate:
         return [self.fullchain.wrong(f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}; renew it soon")]
 
     def _certificate(self, found: list[str]) -> x509.Certificate | None:
+        certificates = self._certificates(found)
+        return certificates[0] if certificates else None
+
+    def _certificates(self, found: list[str]) -> list[x509.Certificate]:
         try:
-            return x509.load_pem_x509_certificates(self.fullchain_text.encode())[0]
+            return x509.load_pem_x509_certificates(self.fullchain_text.encode())
         except ValueError:
             found.append(self.fullchain.wrong("it must hold certificates in PEM, the app's own first, and does not"))
-            return None
+            return []
 
     def _public_key(self, found: list[str]) -> bytes | None:
         try:
@@ -126,6 +139,49 @@ def read(loader: DataLoader, app: str, certificate: Mapping[str, str]) -> OwnCer
         except AnsibleError as error:
             raise AnsibleActionFail(option.wrong(f"it cannot be read on the controller: {error}")) from error
     return OwnCertificate(fullchain, privkey, *texts)
+
+
+def _broken_chain(chain: Sequence[x509.Certificate]) -> str:
+    """What is wrong with the way from the first certificate to a root, or nothing."""
+    for lower, upper in itertools.pairwise(chain):
+        if not _is_issued_by(lower, upper):
+            return f"each certificate must be issued by the next one, and {_called(lower.subject)} is not"
+    last = chain[-1]
+    roots = _known_roots()
+    if _is_issued_by(last, last) or not roots or any(_is_issued_by(last, root) for root in roots):
+        return ""
+    return (
+        f"its chain ends with {_called(last.subject)}, and {_called(last.issuer)}, which issued that, is no root that "
+        "this controller knows; append the certificate that is missing, or the root of your own CA"
+    )
+
+
+def _is_issued_by(lower: x509.Certificate, upper: x509.Certificate) -> bool:
+    try:
+        lower.verify_directly_issued_by(upper)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+@functools.cache
+def _known_roots() -> tuple[x509.Certificate, ...]:
+    """What this controller trusts; nothing where it keeps that in another form than a file."""
+    path = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+    try:
+        text = Path(path).read_bytes()
+    except OSError:
+        return ()
+    roots = []
+    for found in re.findall(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", text, re.DOTALL):
+        # Some roots of the world are older than the rules.
+        with warnings.catch_warnings(action="ignore"), contextlib.suppress(ValueError):
+            roots.append(x509.load_pem_x509_certificate(found))
+    return tuple(roots)
+
+
+def _called(name: x509.Name) -> str:
+    return f'"{name.rfc4514_string()}"'
 
 
 def _encoded(key: PublicKeyTypes) -> bytes:
