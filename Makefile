@@ -56,6 +56,10 @@ molecule: ## a scenario on hosts that boot systemd: SCENARIO=default LIMIT=debia
 deploys: ## deploys under load, and cut off, in small counts: a table at the end
 	@$(MAKE) --no-print-directory molecule SCENARIO=deploys
 
+.PHONY: edge
+edge: ## certificates from a CA, and nginx against what it may meet: a table at the end
+	@$(MAKE) --no-print-directory molecule SCENARIO=edge
+
 .PHONY: soak
 soak: ## the same in full, which takes an hour
 	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory deploys
@@ -73,8 +77,9 @@ docs: ## write the roles' READMEs anew, from their argument specs
 .PHONY: requirements
 requirements: ## pin all packages anew: controller, uv, the apps' server, the oldest server that is tested
 	@scripts/testbed controller
-	@for name in requirements roles/python/files/uv roles/app/files/server/requirements tests/unit/worker_oldest; do \
-	  python=3.11; [[ $$name != requirements ]] || python=3.13; \
+	@for name in requirements roles/python/files/uv roles/app/files/server/requirements tests/unit/worker_oldest \
+	    roles/certificates/files/certbot; do \
+	  python=3.11; [[ $$name != requirements ]] || python=3.13; [[ $$name != */certbot ]] || python=3.10; \
 	  UV_SYSTEM_CERTS=1 .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-	    --python-version $$python --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt || exit; \
+	    --only-binary :all: --python-version $$python --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt || exit; \
 	done

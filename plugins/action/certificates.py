@@ -8,6 +8,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.slipway.asgi.plugins.action.acme import is_issued
 from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import read
 
 
@@ -24,9 +25,9 @@ class ActionModule(ActionBase):
         now = datetime.datetime.now(datetime.UTC)
         apps, privkeys, mistakes, warnings = [], {}, [], []
         for app in self._task.args["apps"]:
-            sent = {"name": app["name"], "domains": app["domains"]}
+            sent = {"name": app["name"], "domains": app["domains"], "issued": is_issued(app)}
             apps.append(sent)
-            if not app.get("certificate"):
+            if not (app.get("certificate") or {}).get("fullchain"):
                 continue
             try:
                 own = read(self._loader, app["name"], app["certificate"])

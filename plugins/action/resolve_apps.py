@@ -89,7 +89,7 @@ class ActionModule(ActionBase):
         now = datetime.datetime.now(datetime.UTC)
         mistakes = []
         for app in apps:
-            if app.get("certificate"):
+            if (app.get("certificate") or {}).get("fullchain"):
                 try:
                     mistakes += read(self._loader, app["name"], app["certificate"]).mistakes(app["domains"], now)
                 except AnsibleActionFail as error:

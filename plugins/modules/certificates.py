@@ -11,6 +11,8 @@ description:
     certificate and key change together with one rename.
   - An app that brings no files of its own gets a self-signed certificate (ECDSA P-256, 825 days) for all its domains.
     It is made anew when the domains change, when less than a third of its time is left, or when its key is not its own.
+  - An app whose certificate comes from a CA keeps what it has, until M(slipway.asgi.acme) has another one issued; where
+    it has none, it gets a self-signed one.
   - Files of the user's are read and checked on the controller.
   - The certificate of an app that is not listed is left alone.
 author: The Slipway developers (@slipway)
@@ -32,21 +34,35 @@ options:
         elements: str
         required: true
       certificate:
-        description: The user's own certificate; without it, a self-signed one is made.
+        description: Who issues it; without it, it signs itself.
         type: dict
         suboptions:
+          issuer:
+            description: The CA of M(slipway.asgi.acme), or V(self-signed).
+            type: str
           fullchain:
-            description: The file on the controller with the certificate and, after it, its chain.
+            description: The file on the controller with the user's own certificate and, after it, its chain.
             type: path
-            required: true
           privkey:
             description: The file on the controller with its private key, which may be encrypted with ansible-vault.
             type: path
-            required: true
+  remove:
+    description: The names of apps that are gone; what a CA has issued for them is not renewed any more.
+    type: list
+    elements: str
+    default: []
+  delete:
+    description: Whether the certificates of O(remove) are deleted as well.
+    type: bool
+    default: false
   root:
     description: The directory of the certificates.
     type: path
     default: /etc/slipway/certificates
+  desk:
+    description: The root beneath which M(slipway.asgi.acme) lays down what it asks for.
+    type: path
+    default: /
   pending:
     description:
       - A file that is made just before a certificate changes. Who serves the certificates takes them up while it is
@@ -92,98 +108,24 @@ certificates:
       not_after: "2029-02-23T04:41:10+00:00"
 """
 
-import dataclasses
 import datetime
-import functools
-import grp
-import os
-import pwd
-import re
-import ssl
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
-    File,
-    Generations,
-    lies_at,
-    make_directory,
+from ansible_collections.slipway.asgi.plugins.module_utils.acme import Desk
+from ansible_collections.slipway.asgi.plugins.module_utils.realms import (
+    DAYS,
+    SELF_SIGNED,
+    Front,
+    Pair,
+    Realm,
+    Refused,
+    inspect,
+    self_signed,
 )
-
-DAYS = 825
-# By this it is known again; a certificate of the user's own may be signed by itself, too.
-SELF_SIGNED = "Slipway self-signed"
-
-
-class Refused(Exception):
-    """A certificate that cannot be put in place."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Certificate:
-    """What a certificate says of itself.
-
-    Attributes:
-        issuer: who signed it.
-        names: the host names that it is for.
-        not_before: when it begins to be good.
-        not_after: when it ceases to be.
-        fingerprint: the SHA-256 of the whole.
-        public_key: its public key, as PEM.
-    """
-
-    issuer: str
-    names: tuple[str, ...]
-    not_before: datetime.datetime
-    not_after: datetime.datetime
-    fingerprint: str
-    public_key: str
-
-    def __str__(self) -> str:
-        return (
-            f"issuer: {self.issuer}\nnames: {', '.join(self.names)}\n"
-            f"good until: {self.not_after:%Y-%m-%d}\nsha256: {self.fingerprint}\n"
-        )
-
-    def is_aging(self, now: datetime.datetime) -> bool:
-        """Whether less than a third of its time is left."""
-        return now > self.not_after - (self.not_after - self.not_before) / 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """A certificate with its chain, and its private key, both as PEM."""
-
-    fullchain: str
-    privkey: str = dataclasses.field(repr=False)
-
-    @classmethod
-    def at(cls, directory: Path | None) -> Pair | None:
-        """The pair in a directory, or None where it is not whole."""
-        if directory is None:
-            return None
-        try:
-            return cls((directory / "fullchain.pem").read_text(), (directory / "privkey.pem").read_text())
-        except (OSError, UnicodeDecodeError):
-            return None
-
-    @property
-    def files(self) -> list[File]:
-        """The files that hold it, owned by who runs this, which is root but in tests."""
-        user = pwd.getpwuid(os.geteuid())
-        group = grp.getgrgid(user.pw_gid).gr_name
-        return [
-            File("fullchain.pem", self.fullchain.encode(), 0o644, user.pw_name, group),
-            File("privkey.pem", self.privkey.encode(), 0o600, user.pw_name, group),
-        ]
-
-    def lies_in(self, directory: Path | None) -> bool:
-        """Whether just this pair is in a directory, with the right modes and owners."""
-        return directory is not None and all(lies_at(file, directory / file.path) for file in self.files)
 
 
 def main() -> None:
@@ -198,11 +140,15 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "domains": {"type": "list", "elements": "str", "required": True},
                     "fullchain": {"type": "str"},
+                    "issued": {"type": "bool", "default": False},
                 },
             },
             # Keys stand apart: Ansible logs a list as one text, in which it does not find a secret that has many lines.
             "privkeys": {"type": "dict", "default": {}, "no_log": True},
+            "remove": {"type": "list", "elements": "str", "default": []},
+            "delete": {"type": "bool", "default": False},
             "root": {"type": "path", "default": "/etc/slipway/certificates"},
+            "desk": {"type": "path", "default": "/"},
             "pending": {"type": "path"},
         },
         supports_check_mode=True,
@@ -227,127 +173,64 @@ def converge(options: Mapping[str, Any], check: bool) -> dict[str, Any]:
     Raises:
         Refused: a certificate could not be read or made; those of the apps before it are in place.
     """
-    root = Path(options["root"])
+    root, desk = Path(options["root"]), Desk(Path(options["desk"]))
+    front = Front(Path(options["pending"]) if options.get("pending") else None)
     result: dict[str, Any] = {"changed": False, "changed_apps": [], "diff": [], "certificates": []}
+    for name in options.get("remove", []):
+        realm = Realm(root, name)
+        if desk.wishes_for(name) or (options["delete"] and realm.exists):
+            result["changed"] = True
+            result["changed_apps"].append(name)
+            if not check:
+                desk.forget(name)
+                desk.discard(name)
+                if options["delete"]:
+                    realm.delete()
     for app in options["apps"]:
-        generations = Generations(root / ".generations" / app["name"], root / app["name"])
-        current = generations.current()
-        before = Pair.at(current)
-        wanted: Pair | None = None
-        if app.get("fullchain"):
-            wanted = Pair(app["fullchain"], options["privkeys"][app["name"]])
-        elif before and _still_good(before, app["domains"]):
-            wanted = before
-        if wanted is None or not wanted.lies_in(current):
+        realm = Realm(root, app["name"])
+        before = realm.pair()
+        wanted = _wanted(app, before, options["privkeys"])
+        if not app.get("issued") and desk.wishes_for(app["name"]):
+            # First of all: a renewal would put the old issuer's certificate back.
+            result["changed"] = True
+            if not check:
+                desk.forget(app["name"])
+        if wanted is None or not realm.holds(wanted):
             result["changed"] = True
             result["changed_apps"].append(app["name"])
             if not check:
                 wanted = wanted or self_signed(app["name"], app["domains"])
-                _replace(generations, wanted, options.get("pending"))
+                realm.put(wanted, front)
+            link = str(realm.generations.link)
             result["diff"].append(
                 {
-                    "before_header": str(generations.link),
-                    "after_header": str(generations.link),
+                    "before_header": link,
+                    "after_header": link,
                     "before": _description(before),
                     "after": _description(wanted) if wanted else _announcement(app["name"], app["domains"]),
                 }
             )
         if not check and wanted:
-            found = inspect(wanted.fullchain)
-            result["certificates"].append(
-                {
-                    "name": app["name"],
-                    "issuer": found.issuer,
-                    "names": list(found.names),
-                    "not_after": found.not_after.isoformat(),
-                }
-            )
+            result["certificates"].append({"name": app["name"], **inspect(wanted.fullchain).facts})
     return result
 
 
-@functools.lru_cache
-def inspect(fullchain: str) -> Certificate:
-    """What the first certificate of a chain says of itself.
-
-    Raises:
-        Refused: there is none that can be read.
-    """
-    output = _openssl(
-        "x509 -noout -issuer -nameopt RFC2253 -dates -ext subjectAltName -fingerprint -sha256 -pubkey", fullchain
-    )
-    fields = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
-    begin, end = (
-        datetime.datetime.fromtimestamp(ssl.cert_time_to_seconds(fields[key]), datetime.timezone.utc)
-        for key in ("notBefore", "notAfter")
-    )
-    return Certificate(
-        issuer=fields["issuer"],
-        names=tuple(sorted(re.findall(r"DNS:([^,\s]+)", output))),
-        not_before=begin,
-        not_after=end,
-        fingerprint=fields["sha256 Fingerprint"],
-        public_key=_pem(output, "PUBLIC KEY"),
-    )
-
-
-def self_signed(name: str, domains: Sequence[str]) -> Pair:
-    """Make a certificate that signs itself; the key never lies in a file of its own.
-
-    Args:
-        name: the app's name, which becomes the subject's.
-        domains: the host names that it is for.
-    """
-    configuration = "\n".join(
-        [
-            "[req]",
-            "prompt = no",
-            "distinguished_name = subject",
-            "x509_extensions = extensions",
-            "[subject]",
-            f"O = {SELF_SIGNED}",
-            f"CN = {name}",
-            "[extensions]",
-            "basicConstraints = critical,CA:FALSE",
-            "keyUsage = critical,digitalSignature",
-            "extendedKeyUsage = serverAuth",
-            "subjectKeyIdentifier = hash",
-            f"subjectAltName = {','.join(f'DNS:{domain}' for domain in domains)}",
-            "",
-        ]
-    )
-    output = _openssl(
-        f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -sha256 -days {DAYS} "
-        "-config /dev/stdin -keyout /dev/stdout -out /dev/stdout",
-        configuration,
-    )
-    return Pair(fullchain=_pem(output, "CERTIFICATE"), privkey=_pem(output, "PRIVATE KEY"))
+def _wanted(app: Mapping[str, Any], before: Pair | None, privkeys: Mapping[str, str]) -> Pair | None:
+    """The pair that shall be served; None is a new one, signed by itself."""
+    if app.get("fullchain"):
+        return Pair(app["fullchain"], privkeys[app["name"]])
+    if before is None or not before.matches:
+        return None
+    if before.is_self_signed:
+        return before if _still_good(before, app["domains"]) else None
+    # Whatever there is, until the CA has issued another one.
+    return before if app.get("issued") else None
 
 
 def _still_good(pair: Pair, domains: Sequence[str]) -> bool:
     """Whether a self-signed certificate can stay."""
-    try:
-        found = inspect(pair.fullchain)
-        key = _openssl("pkey -pubout", pair.privkey)
-    except Refused:
-        return False
-    return (
-        f"O={SELF_SIGNED}" in found.issuer.split(",")
-        and set(found.names) == set(domains)
-        and not found.is_aging(datetime.datetime.now(datetime.timezone.utc))
-        and key.strip() == found.public_key.strip()
-    )
-
-
-def _replace(generations: Generations, pair: Pair, pending: str | None) -> None:
-    if generations.link.exists() and not generations.link.is_symlink():
-        raise Refused(f"{generations.link} is not a link of Slipway's; move it away and run this again")
-    if pending:
-        make_directory(Path(pending).parent)
-        Path(pending).touch()
-    make_directory(generations.link.parent)
-    make_directory(generations.store.parent, 0o700)
-    generations.activate(generations.stage(pair.files))
-    generations.prune(generations.newest(2))
+    found = inspect(pair.fullchain)
+    return set(found.names) == set(domains) and not found.is_aging(datetime.datetime.now(datetime.timezone.utc))
 
 
 def _description(pair: Pair | None) -> str:
@@ -359,23 +242,6 @@ def _description(pair: Pair | None) -> str:
 
 def _announcement(name: str, domains: Sequence[str]) -> str:
     return f"issuer: CN={name},O={SELF_SIGNED}\nnames: {', '.join(sorted(domains))}\ngood for: {DAYS} days\n"
-
-
-def _pem(text: str, label: str) -> str:
-    begin, end = f"-----BEGIN {label}-----\n", f"-----END {label}-----\n"
-    return begin + text.partition(begin)[2].partition(end)[0] + end
-
-
-def _openssl(arguments: str, standard_input: str) -> str:
-    try:
-        done = subprocess.run(
-            ["openssl", *arguments.split()], input=standard_input, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError as error:
-        raise Refused("openssl is not installed on this host") from error
-    if done.returncode:
-        raise Refused(f"openssl {arguments.split()[0]}: {done.stderr.strip()}")
-    return done.stdout
 
 
 if __name__ == "__main__":

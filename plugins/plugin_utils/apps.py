@@ -24,11 +24,17 @@ Steps = tuple[str | int, ...]
 # The list of apps that each role takes, by the role's name.
 VIEWS = {"app": "app_apps", "certificates": "certificates_apps", "nginx": "nginx_sites"}
 # What stands on top of a lower layer takes these away from it, since it is another way to the same thing.
-_REPLACES = {
-    "path": {"git", "version", "key", "token", "username", "host_key"},
-    "git": {"path"},
-    "key": {"token", "username"},
-    "token": {"key", "host_key"},
+_REPLACES: dict[str, dict[str, set[str]]] = {
+    "source": {
+        "path": {"git", "version", "key", "token", "username", "host_key"},
+        "git": {"path"},
+        "key": {"token", "username"},
+        "token": {"key", "host_key"},
+    },
+    "certificate": {
+        "fullchain": {"issuer", "email", "key_type", "profile", "precheck", "dns", "eab"},
+        "issuer": {"fullchain", "privkey"},
+    },
 }
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str, int, float),
@@ -225,10 +231,11 @@ class _App:
     def _merge(self) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for layer in self.layers:
-            low, high = merged.get("source"), layer.values.get("source")
-            if isinstance(low, Mapping) and isinstance(high, Mapping):
-                replaced = set().union(*(_REPLACES.get(key, set()) for key in high))
-                merged["source"] = {key: value for key, value in low.items() if key not in replaced}
+            for option, replaces in _REPLACES.items():
+                low, high = merged.get(option), layer.values.get(option)
+                if isinstance(low, Mapping) and isinstance(high, Mapping):
+                    replaced = set().union(*(replaces.get(key, set()) for key in high))
+                    merged[option] = {key: value for key, value in low.items() if key not in replaced}
             merged = _merge(merged, layer.values)
         return merged
 
@@ -262,10 +269,11 @@ class _App:
             self._mistake(steps, value, f"it cannot be rendered; {hint}", show=False)
             return reference
         try:
+            each = f"{_path(steps[:-1])}{{}}"
             if name not in kinds.KINDS:  # one of a mapping of secrets
                 kinds.secret_name(steps[-1])
             kinds.secret_value(rendered)
-            kinds.KINDS.get(name, kinds.secret_value)(rendered)
+            kinds.KINDS.get(name, kinds.KINDS.get(each, kinds.secret_value))(rendered)
         except ValueError as error:
             self._mistake(steps, value, str(error), show=False)
         return reference
@@ -401,6 +409,13 @@ def _conflicts(apps: list[dict[str, Any]]) -> list[str]:
                     problem = f", as slipway_apps.{owners[domain]} has: a domain belongs to one app"
                 mistakes.append(f"slipway_apps.{app['name']}.domains has {_show(domain)}{problem}")
             owners.setdefault(domain, app["name"])
+        certificate = app.get("certificate") or {}
+        wildcards = [domain for domain in app["domains"] if domain.startswith("*.")]
+        if wildcards and certificate.get("issuer") not in (None, "self-signed") and not certificate.get("dns"):
+            mistakes.append(
+                f"slipway_apps.{app['name']}.domains has {_show(wildcards[0])}: a CA proves a wildcard in DNS only; "
+                "set certificate.dns with its plugin and credentials"
+            )
         both = {f"{path.rstrip('/')}/" for path in app.get("websocket_paths", [])} & set(app.get("static", {}))
         mistakes += [
             f"slipway_apps.{app['name']}.static has {_show(path)}, as websocket_paths has: "

@@ -226,9 +226,18 @@ def proxy(value: Any) -> None:
 
 
 def certificate(value: Any) -> None:
-    """The user's own certificate: both files."""
-    if set(value) != {"fullchain", "privkey"}:
-        raise ValueError("both fullchain and privkey are needed")
+    """Who issues a certificate: the user, with both files, or a CA, with what it needs to know."""
+    own = {"fullchain", "privkey"} & set(value)
+    if own and (len(own) < 2 or len(value) > 2):
+        raise ValueError("your own certificate takes fullchain and privkey, both, and nothing else")
+    if not own and value and "issuer" not in value:
+        raise ValueError(f"{', '.join(sorted(value))}: only a CA needs this; set issuer, such as letsencrypt")
+
+
+def issuer(value: Any) -> None:
+    """A CA by its name or by the address of its ACME directory, or nobody."""
+    if value not in ("self-signed", "letsencrypt", "letsencrypt-staging"):
+        _directory(value)
 
 
 def first_is_plain(value: Any) -> None:
@@ -262,6 +271,16 @@ def prefix(value: Any) -> None:
     site_path(str(value).rstrip("/"))
 
 
+_directory = _pattern(
+    r"https://[A-Za-z0-9.-]+(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?",
+    "an issuer is self-signed, letsencrypt, letsencrypt-staging or the address of an ACME directory, https://...",
+)
+email = _pattern(
+    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", "an address such as ops@example.com"
+)
+profile = _pattern(r"[A-Za-z0-9._-]{1,64}", "a profile of the CA is letters, digits and . _ -, such as shortlived")
+credential_name = _pattern(r"[a-z0-9_]{1,64}", "a name is lower-case letters, digits and _, as the plugin has it")
+key_name = _pattern(r"[!-~]{1,200}", "a key's name is letters, digits and signs, without blanks")
 _redirect = _pattern(
     r"/[A-Za-z0-9._~/-]*|https://[a-z0-9.-]+(:[1-9]\d{1,4})?/[A-Za-z0-9._~/-]*",
     "a redirect leads to a path such as /new, or to an address such as https://www.example.com/new",
@@ -365,4 +384,11 @@ KINDS: dict[str, Kind] = {
     "trusted_proxies[]": proxy,
     "maintenance_allow[]": network,
     "certificate": certificate,
+    "certificate.issuer": issuer,
+    "certificate.email": email,
+    "certificate.profile": profile,
+    "certificate.dns.credentials{key}": credential_name,
+    "certificate.dns.credentials{}": secret_line,
+    "certificate.eab.kid": key_name,
+    "certificate.eab.hmac_key": secret_line,
 }

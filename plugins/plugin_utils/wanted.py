@@ -45,7 +45,7 @@ def _known(values: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, A
 
 def secrets_of(action: ActionBase, app: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, str]:
     """The values of an app's secrets, of which the role knows only where they stand."""
-    return {name: _value(action, reference, variables) for name, reference in app.get("secrets", {}).items()}
+    return {name: value_of(action, reference, variables) for name, reference in app.get("secrets", {}).items()}
 
 
 def credentials_of(
@@ -57,7 +57,7 @@ def credentials_of(
         option, _, key = name.partition(".")
         reference = (app.get(option) or {}).get(key)
         if reference:
-            found[name] = _value(action, reference, variables)
+            found[name] = value_of(action, reference, variables)
     return found
 
 
@@ -76,7 +76,7 @@ def _apps(variables: Mapping[str, Any], host: str) -> Any:
     return variables.get("hostvars", {}).get(host, {}).get("slipway_apps", {})
 
 
-def _value(action: ActionBase, reference: str, variables: Mapping[str, Any]) -> str:
+def value_of(action: ActionBase, reference: str, variables: Mapping[str, Any]) -> str:
     """What stands where a reference leads: a variable and keys, joined by dots."""
     variable, *keys = reference.split(".")
     value: Any = variables.get(variable)

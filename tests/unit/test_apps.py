@@ -449,7 +449,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
     ),
     "half a certificate": (
         "    certificate: {fullchain: apps.yml}\n",
-        ["slipway_apps.shop.certificate.privkey: this key is needed", "private key in PEM", "(apps.yml:6)"],
+        ["slipway_apps.shop.certificate is {", "takes fullchain and privkey, both", "(apps.yml:6)"],
     ),
     "an environment name with a space": (
         "    environment: {SHOP CURRENCY: EUR}\n",

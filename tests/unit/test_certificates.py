@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ansible_collections.slipway.asgi.plugins.modules import certificates
+from ansible_collections.slipway.asgi.plugins.plugin_utils import own_certificates
 from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import Option, OwnCertificate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,19 +47,21 @@ def certificate_text(
     begin: datetime.datetime = NOW - DAY,
     end: datetime.datetime = NOW + 90 * DAY,
     organization: str = "A company",
+    signer: tuple[str, Key] | None = None,
 ) -> str:
     name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, organization)])
+    issuer, signing = signer or (organization, key)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
-        .issuer_name(name)
+        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(begin)
         .not_valid_after(end)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(entry) for entry in names]), critical=False)
     )
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    return builder.sign(signing, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
 class Host:
@@ -74,6 +77,7 @@ class Host:
             "privkeys": {app["name"]: app["privkey"] for app in apps if "privkey" in app},
             "root": str(self.root),
             "pending": str(self.pending),
+            "desk": str(self.root.parent),
         }
         return certificates.converge(options, check=check)
 
@@ -271,9 +275,29 @@ def test_an_own_certificate_that_fits(domains: list[str]) -> None:
     assert own().warnings(NOW) == []
 
 
+ROOT_KEY, MIDDLE_KEY = new_key(), new_key()
+ROOT_TEXT = certificate_text(ROOT_KEY, [], organization="root")
+MIDDLE_TEXT = certificate_text(MIDDLE_KEY, [], organization="middle", signer=("root", ROOT_KEY))
+LEAF_TEXT = certificate_text(KEY, ["shop.example.com"], organization="leaf", signer=("middle", MIDDLE_KEY))
+
+
+def test_a_chain_with_its_root_needs_no_known_one() -> None:
+    assert own(fullchain=LEAF_TEXT + MIDDLE_TEXT + ROOT_TEXT).mistakes(["shop.example.com"], NOW) == []
+
+
+def test_a_chain_down_to_a_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = (x509.load_pem_x509_certificate(ROOT_TEXT.encode()),)
+    monkeypatch.setattr(own_certificates, "_known_roots", lambda: roots)
+    assert own(fullchain=LEAF_TEXT + MIDDLE_TEXT).mistakes(["shop.example.com"], NOW) == []
+    monkeypatch.setattr(own_certificates, "_known_roots", lambda: ())
+    assert own(fullchain=LEAF_TEXT + MIDDLE_TEXT).mistakes(["shop.example.com"], NOW) == []
+
+
 @pytest.mark.parametrize(
     ("given", "domains", "expected"),
     [
+        (own(fullchain=LEAF_TEXT), ["shop.example.com"], 'chain ends with "O=leaf", and "O=middle", which issued that'),
+        (own(fullchain=LEAF_TEXT + ROOT_TEXT), ["shop.example.com"], 'by the next one, and "O=leaf" is not'),
         (own(fullchain="hello"), ["shop.example.com"], 'fullchain is "shop.pem": it must hold certificates in PEM'),
         (own(fullchain=""), ["shop.example.com"], 'fullchain is "shop.pem": it must hold certificates in PEM'),
         (own(privkey="hello"), ["shop.example.com"], 'privkey is "shop.key": it must hold a private key in PEM'),

@@ -95,6 +95,7 @@ def test_commands_of_the_readme_are_there() -> None:
 def test_each_dependency_has_its_reason() -> None:
     rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", README.partition("### Dependencies")[2], re.MULTILINE)
     explained = {name for row in rows for name in row.split(", ")}
+    assert "with its DNS plugins" in explained
     controller = re.findall(r"^([A-Za-z0-9-]+)[^#\s]*==", (ROOT / "requirements.in").read_text(), re.MULTILINE)
     server = re.findall(
         r"^([a-z0-9-]+)==", (ROOT / "roles/app/files/server/requirements.txt").read_text(), re.MULTILINE
@@ -102,7 +103,7 @@ def test_each_dependency_has_its_reason() -> None:
     play = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())[0]
     host = re.findall(r"'([a-z0-9-]+)'", play["roles"][0]["vars"]["host_packages"])
     host += yaml.safe_load((ROOT / "roles/host/vars/main.yml").read_text())["__host_packages"]
-    assert {"git", *controller, *server, *host} <= explained
+    assert {"git", "certbot", "dnspython", *controller, *server, *host} <= explained
 
 
 def resolve(playbook: Playbook, clone: Path, apps: str) -> dict[str, Any]:

@@ -86,7 +86,18 @@ VALID: dict[str, list[Any]] = {
     "headers": [{}, {"X-A": "1", "X-B": "1"}],
     "site_path": ["/", "/ws", "/.well-known/other", "/.slipway2"],
     "size": ["1", "10m", "512k", "2g", 4096],
-    "certificate": [{"fullchain": "a.pem", "privkey": "a.key"}],
+    "certificate": [
+        {},
+        {"fullchain": "a.pem", "privkey": "a.key"},
+        {"issuer": "self-signed", "email": "ops@example.com"},
+        {"issuer": "letsencrypt"},
+        {"issuer": "https://ca.example.com/dir", "email": "ops@example.com", "key_type": "rsa"},
+    ],
+    "issuer": ["self-signed", "letsencrypt", "letsencrypt-staging", "https://10.0.0.1:9000/acme/acme/directory"],
+    "email": ["ops@example.com", "o'neill+tls@mail.example.co.uk"],
+    "profile": ["shortlived", "tls_server-2.0"],
+    "credential_name": ["api_token", "secret"],
+    "key_name": ["shop", "kid-1/2==", "https://ca.example.com/key/1"],
     "redirects": [{}, {"/old": "/new", "/": "/app/", "/a/": "/b/", "/a": "https://www.example.com/"}],
     "redirect": ["/", "/new", "/new/", "https://www.example.com/", "https://www.example.com:8443/a/b.html"],
     "directives": ["proxy_read_timeout 5m;", "location = /x {\n\treturn 404;\n}\n"],
@@ -359,8 +370,21 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         ("10.0.0.0/8\n", "an address such as 203.0.113.7"),
     ],
     "certificate": [
-        (value, "both fullchain and privkey are needed") for value in ({}, {"fullchain": "a"}, {"privkey": "a"})
+        *((value, "takes fullchain and privkey, both") for value in ({"fullchain": "a"}, {"privkey": "a"})),
+        ({"fullchain": "a", "privkey": "b", "issuer": "letsencrypt"}, "and nothing else"),
+        ({"email": "ops@example.com"}, "email: only a CA needs this; set issuer"),
+        ({"precheck": True, "dns": {}}, "dns, precheck: only a CA needs this"),
     ],
+    "issuer": [
+        (value, "an issuer is self-signed, letsencrypt,")
+        for value in ("", "Letsencrypt", "zerossl", "http://ca.example.com/dir", "https://ca.example.com/dir?a=b", None)
+    ],
+    "email": [
+        (value, "such as ops@example.com") for value in ("", "ops", "ops@host", "a b@example.com", "@x.y", "a@b,c")
+    ],
+    "profile": [(value, "a profile of the CA is") for value in ("", "a b", "a;b")],
+    "credential_name": [(value, "as the plugin has it") for value in ("", "API", "a b", "a=b")],
+    "key_name": [(value, "a key's name is") for value in ("", "a b", "a\nb")],
 }
 
 

@@ -141,8 +141,9 @@ class Front:
         self.command = [program, "-c", str(self.start_file)]
 
     def certify(self, *sites: Mapping[str, Any]) -> None:
+        directory = str(self.path / "certificates")
         certificates.converge(
-            {"apps": sites, "privkeys": {}, "root": str(self.path / "certificates"), "pending": None}, check=False
+            {"apps": sites, "privkeys": {}, "root": directory, "pending": None, "desk": directory}, check=False
         )
 
     def judge(self) -> str:

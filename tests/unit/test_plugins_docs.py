@@ -25,13 +25,18 @@ ACTIONS = sorted(path.stem for path in (PLUGINS / "action").glob("*.py"))
 EVERY = [*(("module", name) for name in MODULES), *(("filter", name) for name in FILTERS)]
 # What an action takes for itself, and what it hands to its module in place of that.
 CONSUMED = {
+    "acme": ["apps.certificate"],
     "certificates": ["apps.certificate", "apps.certificate.*"],
     "config_set": ["files.template", "files.src", "files.each"],
     "release": ["files"],
     "release_plan": ["files"],
 }
 ADDED = {
-    "certificates": ["apps.fullchain", "privkeys"],
+    "acme": [
+        *("apps.server", "apps.email", "apps.key_type", "apps.profile", "apps.dns", "apps.propagation_seconds"),
+        *("apps.precheck", "apps.eab_kid", "credentials", "eab_hmac_keys"),
+    ],
+    "certificates": ["apps.fullchain", "apps.issued", "privkeys"],
     "release_plan": ["apps.*"],
 }
 COMPARED: dict[str, Any] = {"type": "str", "elements": None, "required": False, "default": None, "choices": None}
@@ -102,7 +107,7 @@ def test_options_are_those_of_the_module(
         module.main()
     specification = seen.value.args[0]
     secret = {key for key, option in specification["argument_spec"].items() if option.get("no_log")}
-    assert secret == {"secrets", "credentials", "privkeys"} & set(specification["argument_spec"])
+    assert secret == {"secrets", "credentials", "privkeys", "eab_hmac_keys"} & set(specification["argument_spec"])
     documentation = docs["module", name]["doc"]
     documented = without(flatten(documentation["options"], "suboptions"), CONSUMED.get(name, []))
     taken = without(flatten(specification["argument_spec"], "options"), ADDED.get(name, []))
