@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import itertools
-import json
 import subprocess
 import time
 from collections import Counter
@@ -14,80 +13,15 @@ from typing import Any
 import pytest
 from deploying import HOME, Deploys, kill_all
 from hosts import APP, look, play, wait_until
+from killing import KEEP_PAYLOADS, PAYLOADS, Payload, spread
 
 from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
 
 pytestmark = pytest.mark.only("debian-13")
 
-# Every system call by which the module changes something: names and contents of files, and the programs that it starts.
-# Not openat, though it can make a file: Python opens hundreds that it only reads, and where this module makes one, a
-# call of the set stands right before it and right after it, so that no state between two changes is left out. Nor what
-# only waits, asks or syncs: it leaves nothing behind that the kernel would not keep for a killed process anyway.
-CHANGES = (
-    *("rename", "renameat", "renameat2", "symlink", "symlinkat", "link", "linkat", "unlink", "unlinkat", "mkdir"),
-    *("mkdirat", "rmdir", "truncate", "ftruncate", "chmod", "fchmod", "fchmodat", "chown", "lchown", "fchown"),
-    *("fchownat", "utimensat", "write", "pwrite64", "sendfile", "copy_file_range"),
-    *("fork", "vfork", "clone", "clone3", "kill"),
-)
-# What the module does first; what Python does before, to start, changes nothing of an app.
-LOCK = "flock"
 # Of a deploy; what is before only asks.
 SHARES = [0.35 + 0.06 * step for step in range(11)]
-PAYLOADS = "/root/.ansible/tmp"
 BUSY = f"another deploy of {APP} is at work on this host"
-KEEP_PAYLOADS = {"ANSIBLE_KEEP_REMOTE_FILES": "1", "ANSIBLE_PIPELINING": "0"}
-
-
-class Payload:
-    """The module release with its arguments, as Ansible has sent it to the host.
-
-    Args:
-        deploys: the host.
-        state: the state that the arguments ask for; the newest payload with it is taken.
-    """
-
-    def __init__(self, deploys: Deploys, state: str) -> None:
-        self.host = deploys.host
-        found = self.host.check_output(
-            f'ls -t $(grep --files-with-matches --recursive \'"state": "{state}"\' {PAYLOADS} '
-            "--include=AnsiballZ_release.py) | head -1"
-        )
-        assert found, f"no payload for {state}"
-        self.path = f"/root/{state}-{time.monotonic_ns()}.py"
-        self.host.check_output(f"cp {found} {self.path}")
-
-    def run(self) -> dict[str, Any]:
-        """Run it to its end, and insist that it succeeds."""
-        done = self.host.run(f"python3 {self.path}")
-        result: dict[str, Any] = json.loads(done.stdout)
-        assert done.rc == 0, result
-        return result
-
-    def calls(self) -> list[tuple[str, int]]:
-        """Run it to its end, and return its changing calls since the lock: by name, and which of that name."""
-        names = ",".join(f"?{name}" for name in (*CHANGES, LOCK))
-        self.host.check_output(f"strace -qq -o /root/calls -e signal=none -e trace={names} python3 {self.path}")
-        seen: Counter[str] = Counter()
-        calls = []
-        for line in self.host.check_output("cat /root/calls").splitlines():
-            name = line.partition("(")[0]
-            seen[name] += 1
-            if name != LOCK and seen[LOCK]:
-                calls.append((name, seen[name]))
-        return calls
-
-    def cut_off(self, call: tuple[str, int]) -> bool:
-        """Run it with SIGKILL at the entry of one call; False where it came to its end before."""
-        name, number = call
-        inject = f"-e trace={name} -e inject={name}:signal=KILL:when={number}"
-        return int(self.host.run(f"strace -qq -o /dev/null {inject} python3 {self.path}").rc) != 0
-
-
-def spread(calls: list[Any], count: int | None) -> list[Any]:
-    """Some calls, evenly from the first to the last; all of them where no count is given."""
-    if count is None or count >= len(calls):
-        return calls
-    return [calls[round(index * (len(calls) - 1) / (count - 1))] for index in range(count)]
 
 
 @dataclasses.dataclass
@@ -118,13 +52,13 @@ def prepared(deploys: Deploys) -> Iterator[Prepared]:
     for seconds in (20, 21, 22):
         deploys.deploy(**(wanted := deploys.release()), ready_seconds=seconds, ansible=KEEP_PAYLOADS)
         sources.append(Path(wanted["source"]["path"]))
-        builds.append(Payload(deploys, "present"))
-        live[deploys.whole()["release"]] = Payload(deploys, "live")
+        builds.append(Payload(deploys.host, "release", '"state": "present"'))
+        live[deploys.whole()["release"]] = Payload(deploys.host, "release", '"state": "live"')
     deploys.deploy(playbook="rollback", ansible=KEEP_PAYLOADS)
-    previous = Payload(deploys, "previous")
+    previous = Payload(deploys.host, "release", '"state": "previous"')
     layer = deploys.layer(workers=3)
     play(deploys.site.container, inventories=(layer,), playbook="reload", environment=KEEP_PAYLOADS)
-    yield Prepared(sources[0], builds[0], live, previous, Payload(deploys, "reloaded"))
+    yield Prepared(sources[0], builds[0], live, previous, Payload(deploys.host, "release", '"state": "reloaded"'))
     deploys.host.check_output(f"rm -rf {PAYLOADS}/* /root/*.py /root/source.tar /root/calls")
 
 
