@@ -189,6 +189,7 @@ def converge(options: Mapping[str, Any], check: bool, desk: Desk) -> dict[str, A
             "changed_apps": [wish.name for wish in undone],
             "waiting": [],
             "failed_apps": {},
+            "diff": [_diff(root, wish.name, before[wish.name], _announcement(wish)) for wish in undone],
         }
     failed: dict[str, list[str]] = {}
     waiting = []
@@ -209,15 +210,7 @@ def converge(options: Mapping[str, Any], check: bool, desk: Desk) -> dict[str, A
         "changed_apps": renewed,
         "waiting": waiting,
         "failed_apps": failed,
-        "diff": [
-            {
-                "before_header": str(root / name),
-                "after_header": str(root / name),
-                "before": _description(before[name]),
-                "after": _description(after[name]),
-            }
-            for name in renewed
-        ],
+        "diff": [_diff(root, name, before[name], _description(after[name])) for name in renewed],
     }
 
 
@@ -257,6 +250,15 @@ def _word(value: str) -> str:
         if quote not in value and not value.endswith(quote[0]):
             return f"{quote}{value}{quote}"
     raise Refused("a value that holds quotes of every kind cannot be written for certbot")
+
+
+def _diff(root: Path, name: str, before: Pair | None, after: str) -> dict[str, str]:
+    header = str(root / name)
+    return {"before_header": header, "after_header": header, "before": _description(before), "after": after}
+
+
+def _announcement(wish: Wish) -> str:
+    return f"issuer: what {wish.server} decides\nnames: {', '.join(sorted(wish.domains))}\n"
 
 
 def _description(pair: Pair | None) -> str:
