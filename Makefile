@@ -64,6 +64,11 @@ edge: ## certificates from a CA, and nginx against what it may meet: a table at 
 soak: ## the same in full, which takes an hour
 	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory deploys
 
+.PHONY: judge
+judge: ## outside judges of TLS, headers, nginx, strange requests and slow clients: into docs/judges.md
+	@scripts/testbed controller engine images judge
+	@cd bench && ../.venv/bin/python -m judge $(JUDGE)
+
 .PHONY: browser
 browser: demo ## the demo from outside: over HTTPS, and in a real browser
 	@scripts/testbed browser
@@ -75,11 +80,13 @@ docs: ## write the roles' READMEs anew, from their argument specs
 	@.venv/bin/python scripts/docs
 
 .PHONY: requirements
-requirements: ## pin all packages anew: controller, uv, the apps' server, the oldest server that is tested
+requirements: ## pin all packages anew: controller, uv, the apps' server, the oldest server that is tested, judges
 	@scripts/testbed controller
 	@for name in requirements roles/python/files/uv roles/app/files/server/requirements tests/unit/worker_oldest \
-	    roles/certificates/files/certbot; do \
-	  python=3.11; [[ $$name != requirements ]] || python=3.13; [[ $$name != */certbot ]] || python=3.10; \
+	    roles/certificates/files/certbot bench/judge/requirements; do \
+	  case $$name in requirements | bench/*) python=3.13 ;; */certbot) python=3.10 ;; *) python=3.11 ;; esac; \
 	  UV_SYSTEM_CERTS=1 .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-	    --only-binary :all: --python-version $$python --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt || exit; \
+	    --only-binary :all: --no-binary sslyze --python-version $$python --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt || exit; \
 	done
+	@! command -v npm >/dev/null || npm install --prefix bench/judge --package-lock-only --ignore-scripts \
+	  --omit-lockfile-registry-resolved --no-audit --no-fund

@@ -1,0 +1,1 @@
+"""Outside judges against a provisioned host: ``make judge``."""
