@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("roles/*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("roles/*/README.md"))]
 # What generating reads and writes.
 SOURCES = ["README.md", "roles", "playbooks", "scripts"]
 MINE = "inventories/mine/"
@@ -97,13 +98,15 @@ def test_each_dependency_has_its_reason() -> None:
     explained = {name for row in rows for name in row.split(", ")}
     assert "with its DNS plugins" in explained
     controller = re.findall(r"^([A-Za-z0-9-]+)[^#\s]*==", (ROOT / "requirements.in").read_text(), re.MULTILINE)
+    judges = re.findall(r"^([a-z0-9-]+)==", (ROOT / "bench/judge/requirements.in").read_text(), re.MULTILINE)
+    judges += json.loads((ROOT / "bench/judge/package.json").read_text())["dependencies"]
     server = re.findall(
         r"^([a-z0-9-]+)==", (ROOT / "roles/app/files/server/requirements.txt").read_text(), re.MULTILINE
     )
     play = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())[0]
     host = re.findall(r"'([a-z0-9-]+)'", play["roles"][0]["vars"]["host_packages"])
     host += yaml.safe_load((ROOT / "roles/host/vars/main.yml").read_text())["__host_packages"]
-    assert {"git", "certbot", "dnspython", *controller, *server, *host} <= explained
+    assert {"git", "certbot", "dnspython", *controller, *judges, *server, *host} <= explained
 
 
 def resolve(playbook: Playbook, clone: Path, apps: str) -> dict[str, Any]:
