@@ -22,6 +22,8 @@ TE = "Transfer-Encoding: chunked"
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
 END_STREAM, END_HEADERS = 1, 4
+# What never reaches the app.
+DROPPED = ("connection", "forwarded", "proxy", "transfer-encoding", "upgrade")
 # HPACK's static table.
 STATUSES = {136: "200", 137: "204", 138: "206", 139: "304", 140: "400", 141: "404", 142: "500"}
 
@@ -60,9 +62,8 @@ class Case:
         lengths = [int(value) for key, value in headers if key == "content-length"]
         return (
             [value for key, value in headers if key == "host"] == [NAME]
-            and not any(
-                key == "transfer-encoding" or "_" in key or "." in key or "evil" in value for key, value in headers
-            )
+            and [value for key, value in headers if key == "x-forwarded-proto"] == ["https"]
+            and not any(key in DROPPED or "_" in key or "." in key or "evil" in value for key, value in headers)
             and lengths in ([], [len(self.seen[0]["body"])])
         )
 
@@ -234,7 +235,7 @@ def headers() -> Iterator[Case]:
     lies = ("X-Forwarded-Host: evil.test", "X-Forwarded-Proto: http", "Forwarded: host=evil.test", "Proxy: evil.test")
     for lie in lies:
         yield Case(group, f"the header {lie}", get(lie), once="what a client says of itself is dropped or replaced")
-    hops = "headers of one hop are not handed on"
+    hops = "Connection and Upgrade are not handed on, and what they name is not done"
     yield Case(group, "Connection names Host", get("Connection: host"), once=hops)
     yield Case(group, "an upgrade to h2c", get("Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"), once=hops)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from judge import slow, wire
 
-SEEN = {"path": "/once", "body": "", "headers": [["host", wire.NAME]]}
+SEEN: dict[str, Any] = {"path": "/once", "body": "", "headers": [["host", wire.NAME], ["x-forwarded-proto", "https"]]}
 
 
 def case(answer: str, *seen: dict[str, Any], once: str = "") -> wire.Case:
@@ -31,12 +31,14 @@ def test_what_is_not_refused_does_not_pass(answer: str) -> None:
     [
         {"path": "/smuggled"},
         {"headers": []},
-        {"headers": [["host", "evil.test"]]},
-        {"headers": [["host", wire.NAME], ["host", wire.NAME]]},
-        {"headers": [["host", wire.NAME], ["forwarded", "host=evil.test"]]},
-        {"headers": [["host", wire.NAME], ["transfer-encoding", "chunked"]]},
-        {"headers": [["host", wire.NAME], ["content_length", "5"]]},
-        {"headers": [["host", wire.NAME], ["content-length", "5"]]},
+        {"headers": [["host", wire.NAME]]},
+        {"headers": [["host", wire.NAME], ["x-forwarded-proto", "http"]]},
+        {"headers": [["host", "evil.test"], ["x-forwarded-proto", "https"]]},
+        {"headers": [*SEEN["headers"], ["host", wire.NAME]]},
+        {"headers": [*SEEN["headers"], ["forwarded", "host=evil.test"]]},
+        {"headers": [*SEEN["headers"], ["transfer-encoding", "chunked"]]},
+        {"headers": [*SEEN["headers"], ["content_length", "5"]]},
+        {"headers": [*SEEN["headers"], ["content-length", "5"]]},
     ],
 )
 def test_what_is_read_once_passes_only_if_it_is_read_well(change: dict[str, Any]) -> None:
