@@ -123,7 +123,7 @@ class Front:
             "/etc/nginx/sites-enabled": f"{path}/sites-enabled",
             "/etc/slipway/certificates": f"{path}/certificates",
             "/srv/slipway": f"{path}/srv",
-            "/var/lib/slipway-acme": f"{path}/acme",
+            "/var/lib/slipway-acme/webroot": f"{path}/acme",
             "/var/log/nginx": f"{path}/log",
             "/run/nginx.pid": f"{path}/nginx.pid",
             "user www-data;": f"user {getpass.getuser()};" if os.geteuid() == 0 else "",
