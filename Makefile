@@ -61,8 +61,9 @@ edge: ## certificates from a CA, and nginx against what it may meet: a table at 
 	@$(MAKE) --no-print-directory molecule SCENARIO=edge
 
 .PHONY: soak
-soak: ## the same in full, which takes an hour
+soak: ## both in full, which takes two hours
 	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory deploys
+	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory edge
 
 .PHONY: judge
 judge: ## outside judges of TLS, headers, nginx, strange requests and slow clients: into docs/judges.md
