@@ -28,7 +28,7 @@ CLIENTS = 32
 SOCKETS = 8
 SLOW = 1
 # Seconds from one question of a client to its next. Without, the load takes all of a small machine for itself.
-PACE = 0.08
+PACE = 0.1
 # The share of the CPUs that others may take before nothing can be said of how long something takes.
 OTHERS = 0.25
 

@@ -4,16 +4,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from fastapi import APIRouter, Request, Response
-from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from guestbook.metrics import exposition
 from guestbook.settings import ROOT
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 CHECK_SECONDS = 2
 
@@ -42,7 +44,7 @@ def database_check(engine: AsyncEngine) -> Check:
     return check
 
 
-def redis_check(redis: Redis) -> Check:
+def redis_check(redis: "Redis") -> Check:
     """Return a check that Redis answers."""
 
     async def check() -> str:

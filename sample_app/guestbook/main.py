@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
-from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from starlette.staticfiles import StaticFiles
@@ -46,6 +45,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.checks = {"database": health.database_check(create_probe_engine())}
         redis = None
         if settings.redis_url is not None:
+            from redis.asyncio import Redis
+
             redis = Redis.from_url(settings.redis_url.get_secret_value())
             stack.push_async_callback(redis.aclose)
             app.state.checks["redis"] = health.redis_check(redis)
