@@ -464,7 +464,9 @@ class Slots:
             self.layout.live.unlink()
         self._restore_assets(switch)
         self.layout.switching.unlink()
-        self.systemd.call("stop", self._unit(switch.slot, "service"))
+        # With its socket: what waits there to be accepted would start it again.
+        self.systemd.call("stop", self._unit(switch.slot, "socket"), self._unit(switch.slot, "service"))
+        self.systemd.call("start", self._unit(switch.slot, "socket"))
 
     def finish(self, switch: Switch) -> None:
         """Do what follows a verified switch: remember it, retire the slot before, run the app's hook.
