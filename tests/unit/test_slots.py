@@ -189,6 +189,9 @@ class StandIn(Systemd):
                 if subprocess.run(["/bin/sh", "-ec", command], stdout=log, stderr=log, check=False).returncode:
                     raise Failed(f"systemctl start {unit} failed with status 1")
             return
+        # A unit that leaves starts again when it is gone.
+        while not (place / "running").exists() and self._is_alive(unit):
+            time.sleep(0.001)
         (place / "running").touch()
         if unit.endswith(".socket") or self._is_alive(unit):
             return
