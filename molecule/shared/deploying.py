@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hosts import APP, DOMAIN, ROOT, Site, look, play, start, wait_until
+from hosts import APP, DOMAIN, ROOT, Site, aligned, look, play, start, wait_until
 from load import Load, Report
 
 HOME = f"/srv/slipway/{APP}"
@@ -28,7 +28,7 @@ CLIENTS = 32
 SOCKETS = 8
 SLOW = 1
 # Seconds from one question of a client to its next. Without, the load takes all of a small machine for itself.
-PACE = 0.1
+PACE = 0.08
 # The share of the CPUs that others may take before nothing can be said of how long something takes.
 OTHERS = 0.25
 
@@ -172,11 +172,8 @@ ROWS: list[Row] = []
 
 
 def table() -> Iterator[str]:
-    """The lines of the table, aligned."""
-    cells = [HEAD, *(row.cells() for row in ROWS)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+    """The lines of the table."""
+    return aligned([HEAD, *(row.cells() for row in ROWS)])
 
 
 class Deploys:

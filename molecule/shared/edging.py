@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from cryptography import x509
-from hosts import Site, play
+from hosts import Site, aligned, play
 
 CA, DNS = "slipway-edge-ca", "slipway-edge-dns"
 APPS = {
@@ -41,11 +41,8 @@ ROWS: list[Seen] = []
 
 
 def table() -> Iterator[str]:
-    """The lines of the table, aligned."""
-    cells = [(row.system, row.what, row.note or "-", "passed" if row.passed else "FAILED") for row in ROWS]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+    """The lines of the table."""
+    return aligned([(row.system, row.what, row.note or "-", "passed" if row.passed else "FAILED") for row in ROWS])
 
 
 def inside(container: str, script: str, given: str = "") -> str:

@@ -5,7 +5,7 @@ import os
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,13 @@ def ask_inside(host: Any, path: str) -> tuple[int, str]:
     """Status and body of what the site says to its own host."""
     status, _, body = host.check_output("python3 -c %s %s %s", ASK_INSIDE, DOMAIN, path).partition(" ")
     return int(status), body
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
