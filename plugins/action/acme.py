@@ -6,18 +6,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.slipway.asgi.plugins.plugin_utils.issuers import DIRECTORIES, is_issued
 from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import value_of
-
-# The CAs that have a name of their own; any other is written as its directory's address.
-DIRECTORIES = {
-    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
-    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
-}
-
-
-def is_issued(app: dict[str, Any]) -> bool:
-    """Whether an app's certificate comes from a CA by ACME."""
-    return (app.get("certificate") or {}).get("issuer") not in (None, "self-signed")
 
 
 class ActionModule(ActionBase):

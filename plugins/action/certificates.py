@@ -8,7 +8,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.asgi.plugins.action.acme import is_issued
+from ansible_collections.slipway.asgi.plugins.plugin_utils.issuers import is_issued
 from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import read
 
 

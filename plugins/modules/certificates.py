@@ -59,10 +59,6 @@ options:
     description: The directory of the certificates.
     type: path
     default: /etc/slipway/certificates
-  desk:
-    description: The root beneath which M(slipway.asgi.acme) lays down what it asks for.
-    type: path
-    default: /
   pending:
     description:
       - A file that is made just before a certificate changes. Who serves the certificates takes them up while it is
@@ -148,24 +144,24 @@ def main() -> None:
             "remove": {"type": "list", "elements": "str", "default": []},
             "delete": {"type": "bool", "default": False},
             "root": {"type": "path", "default": "/etc/slipway/certificates"},
-            "desk": {"type": "path", "default": "/"},
             "pending": {"type": "path"},
         },
         supports_check_mode=True,
     )
     try:
-        result = converge(module.params, check=module.check_mode)
+        result = converge(module.params, module.check_mode, Desk())
     except (Refused, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 
 
-def converge(options: Mapping[str, Any], check: bool) -> dict[str, Any]:
+def converge(options: Mapping[str, Any], check: bool, desk: Desk) -> dict[str, Any]:
     """Give each app the certificate that it shall have.
 
     Args:
         options: the module's options.
         check: say only what would change.
+        desk: where lies what is wanted of a CA.
 
     Returns:
         The module's result.
@@ -173,7 +169,7 @@ def converge(options: Mapping[str, Any], check: bool) -> dict[str, Any]:
     Raises:
         Refused: a certificate could not be read or made; those of the apps before it are in place.
     """
-    root, desk = Path(options["root"]), Desk(Path(options["desk"]))
+    root = Path(options["root"])
     front = Front(Path(options["pending"]) if options.get("pending") else None)
     result: dict[str, Any] = {"changed": False, "changed_apps": [], "diff": [], "certificates": []}
     for name in options.get("remove", []):

@@ -17,6 +17,7 @@ from ansible.parsing.vault import AnsibleVaultError
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import basis_of
 from ansible_collections.slipway.asgi.plugins.plugin_utils import kinds
+from ansible_collections.slipway.asgi.plugins.plugin_utils.issuers import is_issued
 
 Options = dict[str, dict[str, Any]]
 Steps = tuple[str | int, ...]
@@ -409,9 +410,8 @@ def _conflicts(apps: list[dict[str, Any]]) -> list[str]:
                     problem = f", as slipway_apps.{owners[domain]} has: a domain belongs to one app"
                 mistakes.append(f"slipway_apps.{app['name']}.domains has {_show(domain)}{problem}")
             owners.setdefault(domain, app["name"])
-        certificate = app.get("certificate") or {}
         wildcards = [domain for domain in app["domains"] if domain.startswith("*.")]
-        if wildcards and certificate.get("issuer") not in (None, "self-signed") and not certificate.get("dns"):
+        if wildcards and is_issued(app) and not app["certificate"].get("dns"):
             mistakes.append(
                 f"slipway_apps.{app['name']}.domains has {_show(wildcards[0])}: a CA proves a wildcard in DNS only; "
                 "set certificate.dns with its plugin and credentials"

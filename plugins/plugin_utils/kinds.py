@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.slipway.asgi.plugins.module_utils.git import is_ssh
 from ansible_collections.slipway.asgi.plugins.module_utils.host import APP_NAME
+from ansible_collections.slipway.asgi.plugins.plugin_utils.issuers import DIRECTORIES, SELF_SIGNED
 
 Kind = Callable[[Any], None]
 
@@ -236,7 +237,7 @@ def certificate(value: Any) -> None:
 
 def issuer(value: Any) -> None:
     """A CA by its name or by the address of its ACME directory, or nobody."""
-    if value not in ("self-signed", "letsencrypt", "letsencrypt-staging"):
+    if value not in (SELF_SIGNED, *DIRECTORIES):
         _directory(value)
 
 
@@ -273,7 +274,7 @@ def prefix(value: Any) -> None:
 
 _directory = _pattern(
     r"https://[A-Za-z0-9.-]+(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?",
-    "an issuer is self-signed, letsencrypt, letsencrypt-staging or the address of an ACME directory, https://...",
+    f"an issuer is {', '.join((SELF_SIGNED, *DIRECTORIES))} or the address of an ACME directory, https://...",
 )
 email = _pattern(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", "an address such as ops@example.com"

@@ -318,8 +318,8 @@ def test_a_removed_app_is_renewed_no_more(tmp_path: Path, delete: bool) -> None:
     wish(desk, SHOP)
     pair = issue(desk, "shop", *SHOP.domains)
     adopt(desk, realms, Front())
-    options = {"apps": [], "privkeys": {}, "root": str(realms), "desk": str(tmp_path), "remove": ["shop"]}
-    assert certificates.converge({**options, "delete": delete}, check=False)["changed_apps"] == ["shop"]
+    options = {"apps": [], "privkeys": {}, "root": str(realms), "remove": ["shop"], "delete": delete}
+    assert certificates.converge(options, False, desk)["changed_apps"] == ["shop"]
     assert desk.held() == set() and not desk.wishes_for("shop")
     assert Realm(realms, "shop").pair() == (None if delete else pair)
-    assert not certificates.converge({**options, "delete": delete}, check=False)["changed"]
+    assert not certificates.converge(options, False, desk)["changed"]

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from ansible_collections.slipway.asgi.plugins.module_utils.acme import Desk
 from ansible_collections.slipway.asgi.plugins.modules import certificates
 from ansible_collections.slipway.asgi.plugins.plugin_utils import own_certificates
 from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import Option, OwnCertificate
@@ -77,9 +78,8 @@ class Host:
             "privkeys": {app["name"]: app["privkey"] for app in apps if "privkey" in app},
             "root": str(self.root),
             "pending": str(self.pending),
-            "desk": str(self.root.parent),
         }
-        return certificates.converge(options, check=check)
+        return certificates.converge(options, check, Desk(self.root.parent))
 
     def certificate(self, name: str) -> x509.Certificate:
         return x509.load_pem_x509_certificate((self.root / name / "fullchain.pem").read_bytes())

@@ -32,6 +32,7 @@ from ansible.playbook.task import Task
 from ansible.template import Templar
 
 from ansible_collections.slipway.asgi.plugins.action.config_set import ActionModule
+from ansible_collections.slipway.asgi.plugins.module_utils.acme import Desk
 from ansible_collections.slipway.asgi.plugins.modules import certificates, config_set
 from ansible_collections.slipway.asgi.plugins.plugin_utils.render import render_files
 
@@ -142,9 +143,8 @@ class Front:
 
     def certify(self, *sites: Mapping[str, Any]) -> None:
         directory = str(self.path / "certificates")
-        certificates.converge(
-            {"apps": sites, "privkeys": {}, "root": directory, "pending": None, "desk": directory}, check=False
-        )
+        options = {"apps": sites, "privkeys": {}, "root": directory, "pending": None}
+        certificates.converge(options, False, Desk(self.path))
 
     def judge(self) -> str:
         """What ``nginx -t -q`` says: nothing where it accepts all of it."""
