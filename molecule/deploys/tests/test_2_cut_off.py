@@ -152,8 +152,9 @@ def test_kills_of_previous(deploys: Deploys, prepared: Prepared, soak: bool) -> 
     kills = Kills(deploys, "previous", len(calls), len(points))
     for point in points:
         kills.cut_off(prepared.previous, calls, point, there)
-        deploys.whole()
-        prepared.previous.run()
+        # What came to its end but for the report is not asked for again: it would go back further.
+        if deploys.whole()["release"] == unwanted or deploys.host.file(f"{HOME}/switching").exists:
+            prepared.previous.run()
         assert deploys.whole()["release"] != unwanted
         kills.harmless()
     kills.hold()
@@ -165,14 +166,20 @@ def test_kills_of_reloaded(deploys: Deploys, prepared: Prepared, soak: bool) -> 
     def workers(count: int) -> None:
         wait_until(lambda: len(look(deploys.host)["workers"]) == count, 30, f"{count} workers")
 
-    calls = prepared.reloaded.calls()
-    points = spread(range(len(calls)), None if soak else 3)
-    kills = Kills(deploys, "reloaded", len(calls), len(points))
-
     def prepare() -> None:
         usual.run()
         workers(2)
 
+    def counted() -> list[tuple[str, int]]:
+        prepare()
+        calls = prepared.reloaded.calls()
+        workers(3)
+        return calls
+
+    # The first one prunes what others have left.
+    calls = min(counted(), counted(), key=len)
+    points = spread(range(len(calls)), None if soak else 3)
+    kills = Kills(deploys, "reloaded", len(calls), len(points))
     for point in points:
         kills.cut_off(prepared.reloaded, calls, point, prepare)
         deploys.whole()
