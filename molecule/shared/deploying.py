@@ -28,9 +28,7 @@ CLIENTS = 32
 SOCKETS = 8
 SLOW = 1
 # Seconds from one question of a client to its next. Without, the load takes all of a small machine for itself.
-PACE = 0.08
-# The same where seconds count: clients, server and what starts beside them share two CPUs.
-CALM_PACE = 0.2
+PACE = 0.1
 # The share of the CPUs that others may take before nothing can be said of how long something takes.
 OTHERS = 0.25
 
@@ -217,15 +215,6 @@ class Deploys:
         finally:
             row.report.add(self.load.take())
             row.cpu += Cpu.now(self.host).since(before)
-
-    @contextlib.contextmanager
-    def calm(self) -> Iterator[None]:
-        """Let as many clients ask less often from here to the end of the block."""
-        self.load.pace = CALM_PACE
-        try:
-            yield
-        finally:
-            self.load.pace = PACE
 
     # --- deploys
 

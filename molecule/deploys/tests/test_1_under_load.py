@@ -97,7 +97,7 @@ def test_switches_to_new_code_and_rollbacks(deploys: Deploys, soak: bool) -> Non
         assert (uvicorn(deploys) == usual) == (number % 2 == 0)
         served.add(uvicorn(deploys))
         switches.count += 1
-        with deploys.counted(rollbacks), deploys.calm():
+        with deploys.counted(rollbacks):
             took.append(seconds_on_the_host(deploys.deploy(playbook="rollback")))
             deploys.drained()
         assert (back := deploys.about())["release"] == before["release"]
