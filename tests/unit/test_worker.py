@@ -175,6 +175,24 @@ def test_websockets_stay_for_the_drain_and_then_close_with_1012(serve: Callable[
     run(work())
 
 
+def test_a_connection_that_nginx_may_still_use_outlasts_the_websockets(serve: Callable[..., Server]) -> None:
+    server = serve()
+    question = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 5\r\n\r\nhello"
+
+    async def work() -> None:
+        websockets = [await WebSocket.open(server.path) for _ in range(4)]
+        kept = [await asyncio.open_unix_connection(server.path) for _ in range(4)]
+        await server.tell()
+        assert {await websocket.receive() for websocket in websockets} == {"close 1012"}
+        for reader, writer in kept:
+            writer.write(question)
+            status, headers = await read_head(reader)
+            assert (status, headers["connection"]) == (200, "close")
+            writer.close()
+
+    run(work())
+
+
 def test_websockets_outlast_a_reload_that_meets_a_recycling_worker(serve: Callable[..., Server]) -> None:
     server = serve("--max-requests", "5")
 
@@ -204,6 +222,23 @@ def test_requests_and_background_work_in_flight_are_finished(serve: Callable[...
         await server.reload()
         assert [(await task).status for task in [*slow, behind]] == [200, 200, 200]
         await asyncio.to_thread(server.wait, lambda: server.noted("background") == 1, "background work was done")
+
+    run(work())
+
+
+def test_in_a_hurry_websockets_close_at_once_and_answers_are_finished(serve: Callable[..., Server]) -> None:
+    server = serve()
+
+    async def work() -> None:
+        websockets = [await WebSocket.open(server.path) for _ in range(4)]
+        slow = asyncio.create_task(Client(server.path).request(path="/stream?2", fresh=True))
+        await asyncio.sleep(0.5)
+        started = time.monotonic()
+        for pid in server.workers():
+            os.kill(pid, signal.SIGQUIT)
+        assert {await websocket.receive() for websocket in websockets} == {"close 1012"}
+        assert time.monotonic() - started < DRAIN_SECONDS
+        assert (await slow).status == 200
 
     run(work())
 

@@ -14,7 +14,7 @@ this worker has ended; one worker at a time, and none while others drain.
 Needs gunicorn >= 20.1 and uvicorn >= 0.22. Environment:
 
 SLIPWAY_DRAIN_SECONDS   how long open work may go on, in seconds (default 30); then WebSockets are
-                        closed with 1012 and requests are cancelled after CANCEL_SECONDS
+                        closed with 1012, and requests are cancelled CANCEL_SECONDS later
 SLIPWAY_RELEASE         sent as X-Slipway-Release with every answer
 """
 
@@ -47,7 +47,8 @@ DRAIN_SECONDS = float(os.environ.get("SLIPWAY_DRAIN_SECONDS") or 30)
 RELEASE = os.environ.get("SLIPWAY_RELEASE", "")
 KEEP_ALIVE_SECONDS = 75  # longer than nginx keeps a connection, so that it is nginx who closes
 IDLE_SECONDS = 5  # for a client that is not nginx and leaves its connection open
-CANCEL_SECONDS = 5  # gunicorn's graceful_timeout must be longer than drain + cancel
+CANCEL_SECONDS = 5  # gunicorn's graceful_timeout must be longer than drain + cancel + pool
+POOL_SECONDS = 2  # longer than nginx keeps an idle connection to a worker
 TICK_SECONDS = 0.05
 
 # The master imports this module, so all its workers share the file; each takes locks of its own.
@@ -96,7 +97,13 @@ class DrainingServer(Server):  # type: ignore[misc]
         _LOG.info("Draining %d connections and %d tasks", len(state.connections), len(state.tasks))
         await self._stop_accepting(sockets)
         self._expire_idle_connections()
-        await self._wait(lambda: self._busy(websockets=not recycled) and not self._quick)
+        await self._wait(lambda: self._busy(websockets=not recycled) and not self._quick, DRAIN_SECONDS)
+        for connection in list(state.connections):
+            if not isinstance(connection, self.config.http_protocol_class):
+                connection.shutdown()
+        await self._wait(lambda: bool(state.tasks), CANCEL_SECONDS)
+        # An answer that began before the drain did not announce it: its connection may be in nginx's pool.
+        await self._wait(lambda: bool(state.connections), POOL_SECONDS)
         await super().shutdown()
 
     async def _call(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -143,7 +150,8 @@ class DrainingServer(Server):  # type: ignore[misc]
         self._closing = True
         open_ = set(self.server_state.connections)
         await self._wait(
-            lambda: bool(self._websockets or open_ & self.server_state.connections) and not self.should_exit
+            lambda: bool(self._websockets or open_ & self.server_state.connections) and not self.should_exit,
+            DRAIN_SECONDS,
         )
 
     async def _stop_accepting(self, sockets: Any) -> None:
@@ -173,8 +181,8 @@ class DrainingServer(Server):  # type: ignore[misc]
             return bool(state.connections or state.tasks)
         return any(isinstance(c, http) for c in state.connections) or bool(state.tasks - self._websockets)
 
-    async def _wait(self, condition: Callable[[], bool]) -> None:
-        deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
+    async def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
         while condition() and asyncio.get_running_loop().time() < deadline:
             await self._tick()
 
@@ -193,7 +201,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "forwarded_allow_ips": "*",
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
-        "timeout_graceful_shutdown": CANCEL_SECONDS,
+        "timeout_graceful_shutdown": 0,
         "headers": [("X-Slipway-Release", RELEASE)] if RELEASE else [],
     }
 
