@@ -23,6 +23,7 @@ APP: dict[str, Any] = {
     "domains": ["shop.example.com"],
     "entrypoint": "shop.main:app",
     "workers": "auto",
+    "preload": False,
     "max_requests": 1000,
     "environment": {"GREETING": 'say "hi" for $5, 100% \\ done', "B": 1},
     "secrets": {"session_key": "slipway_apps.shop.secrets.session_key", "database_url": "elsewhere"},
@@ -73,7 +74,7 @@ def test_the_timeouts_fit_into_each_other(monkeypatch: pytest.MonkeyPatch, tmp_p
     files = slot(drain_seconds=45)
     found = settings(files["gunicorn.conf.py"], tmp_path, monkeypatch)
     stop = int(re.findall(r"^TimeoutStopSec=(\d+)$", files["service"], re.MULTILINE)[0])
-    cancel = 5  # CANCEL_SECONDS of the worker
+    cancel = 5 + 2  # CANCEL_SECONDS and POOL_SECONDS of the worker
     assert 45 + cancel < found.graceful_timeout < stop
     assert found.graceful_timeout <= found.timeout / 2
 
@@ -85,7 +86,9 @@ def test_settings_of_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert (found.max_requests, found.max_requests_jitter) == (1000, 100)
     assert os.environ["SLIPWAY_RELEASE"] == "r1"
     assert os.environ["SLIPWAY_DRAIN_SECONDS"] == "30"
-    assert settings(slot(workers="7")["gunicorn.conf.py"], tmp_path, monkeypatch).workers == 7
+    assert not found.preload_app
+    found = settings(slot(workers="7", preload=True)["gunicorn.conf.py"], tmp_path, monkeypatch)
+    assert (found.workers, found.preload_app) == (7, True)
 
 
 @pytest.mark.parametrize("unit", ["service", "check.service", "migrate.service", "after_switch.service"])
