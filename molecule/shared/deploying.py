@@ -187,7 +187,7 @@ class Deploys:
         self.host, self.site, self.directory = host, site, directory
         self.options: dict[str, Any] = {}
         self.load = Load(
-            f"https://127.0.0.1:{site.port(443)}",
+            site.address,
             site.certificate,
             DOMAIN,
             clients=CLIENTS,

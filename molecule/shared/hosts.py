@@ -40,6 +40,13 @@ class Site:
         return int(shown.split()[0].rpartition(":")[2])
 
     @property
+    def address(self) -> str:
+        """Where the site is without the proxy of the published ports, which takes a fifth of a CPU under load."""
+        networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        shown = subprocess.check_output(["docker", "inspect", "--format", networks, self.container], text=True)
+        return f"https://{shown.split()[0]}"
+
+    @property
     def tls(self) -> ssl.SSLContext:
         """A context that trusts this certificate alone, and checks names."""
         return ssl.create_default_context(cadata=self.certificate)
