@@ -464,7 +464,7 @@ def test_the_upstream_is_the_live_link() -> None:
     # nginx keeps connections by address: the second try is never one of those that died with the first.
     assert "server unix:/srv/slipway/shop/live/socket max_fails=0;" in site
     assert "server unix:/srv/slipway/shop/./live/socket max_fails=0 backup;" in site
-    assert "keepalive 32;" in site and "keepalive_timeout 1s;" in site
+    assert "keepalive 32;" in site and "keepalive_timeout 300ms;" in site
     proxy = render(SITE)["snippets/proxy.conf"]
     assert "proxy_next_upstream error timeout;" in proxy
 

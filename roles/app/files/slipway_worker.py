@@ -3,7 +3,7 @@
 nginx keeps connections to the worker open and never repeats a POST. So the worker does not close
 a connection that it has not announced to close: from the moment it is to leave, every answer
 carries `Connection: close`, and what is idle in nginx's pool is left to nginx, whose upstream
-`keepalive_timeout` must be short (a second) for the worker to be gone soon.
+`keepalive_timeout` must be short (below POOL_SECONDS) for the worker to be gone soon.
 
 Told to go (SIGTERM: reload, stop), it stops accepting at once; what waits in the listen backlog
 is served by the other workers, or by the next ones. Requests in flight, background tasks and
@@ -201,7 +201,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "forwarded_allow_ips": "*",
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
-        "timeout_graceful_shutdown": 0,
+        "timeout_graceful_shutdown": 1,
         "headers": [("X-Slipway-Release", RELEASE)] if RELEASE else [],
     }
 
