@@ -218,9 +218,14 @@ class Load:
         post, keep = number % 2 == 1, number % 4 < 2
         connection = Connection(self.address, self.context, self.name, keep)
         count = 0
+        # Clients that ask in step would take the pause between their questions for silence.
+        due = time.monotonic() + self.pace * number / self.clients
         while self._running:
             count += 1
-            due = time.monotonic() + self.pace
+            while (wait := due - time.monotonic()) < 0 < self.pace:
+                due += self.pace
+            await asyncio.sleep(wait)
+            due += self.pace
             body = f"{number} {count}".encode() if post else b""
             with self._counted(f"{'POST' if post else 'GET'} {'kept' if keep else 'fresh'}"):
                 async with asyncio.timeout(REQUEST_SECONDS):
@@ -232,7 +237,6 @@ class Load:
                 if not post:
                     who = json.loads(answer)
                     self.report.served[who["release"], who["slot"]] += 1
-            await asyncio.sleep(due - time.monotonic())
         connection.close()
 
     async def _download(self) -> None:
