@@ -74,10 +74,10 @@ async def echo(request: Request) -> Response:
 
 @router.get("/slow")
 async def slow() -> StreamingResponse:
-    """Return a download of three seconds: for load tests."""
+    """Return a download of two seconds: for load tests."""
 
     async def lines() -> AsyncIterator[str]:
-        for number in range(30):
+        for number in range(20):
             yield f"{number}\n"
             await asyncio.sleep(0.1)
         yield "end\n"
