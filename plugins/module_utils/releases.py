@@ -6,6 +6,7 @@ import dataclasses
 import glob
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -211,6 +212,8 @@ class _Builder:
             "HOME": str(layout.cache),
             "UV_CACHE_DIR": str(layout.cache / "uv"),
             "UV_COMPILE_BYTECODE": "1",
+            # One CPU is left to what is live: uv compiles with as many processes.
+            "UV_CONCURRENT_INSTALLS": str(max(1, len(os.sched_getaffinity(0)) - 1)),
             "UV_LINK_MODE": "copy",
             "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1",

@@ -17,6 +17,9 @@ SANDBOX = (
     f"User={BUILD_USER}",
     f"Group={BUILD_USER}",
     "UMask=0022",
+    # What is live goes first. Where systemd has no say over the CPU, the kernel's own grouping may ignore the nice value.
+    "CPUWeight=20",
+    "Nice=10",
     "ProtectSystem=strict",
     "ProtectHome=yes",
     "ProtectProc=invisible",
