@@ -17,7 +17,7 @@ SANDBOX = (
     f"User={BUILD_USER}",
     f"Group={BUILD_USER}",
     "UMask=0022",
-    # What is live goes first. Where systemd has no say over the CPU, the kernel's own grouping may ignore the nice value.
+    # What is live goes first. The kernel's own grouping may ignore the nice value, where systemd has no say.
     "CPUWeight=20",
     "Nice=10",
     "ProtectSystem=strict",
