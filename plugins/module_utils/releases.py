@@ -212,8 +212,8 @@ class _Builder:
             "HOME": str(layout.cache),
             "UV_CACHE_DIR": str(layout.cache / "uv"),
             "UV_COMPILE_BYTECODE": "1",
-            # One CPU is left to what is live: uv compiles with as many processes.
-            "UV_CONCURRENT_INSTALLS": str(max(1, len(os.sched_getaffinity(0)) - 1)),
+            # uv compiles with as many processes: what is live keeps the CPUs that it needs.
+            "UV_CONCURRENT_INSTALLS": str(max(1, len(os.sched_getaffinity(0)) - round(os.getloadavg()[0]))),
             "UV_LINK_MODE": "copy",
             "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1",
