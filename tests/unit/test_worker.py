@@ -301,6 +301,25 @@ def test_a_body_that_the_app_does_not_read_costs_no_answer(serve: Callable[..., 
     run(work())
 
 
+def test_the_head_of_an_answer_comes_with_its_body_unless_that_is_late(serve: Callable[..., Server]) -> None:
+    server = serve()
+    question = "GET /late?{} HTTP/1.1\r\nHost: app\r\nContent-Length: 4\r\n\r\nbody"
+
+    async def work() -> None:
+        reader, writer = await asyncio.open_unix_connection(server.path)
+        for _ in range(50):
+            writer.write(question.format(0).encode())
+            answer = await reader.read(10_000)
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert answer.endswith(b"\r\n\r\n4\r\nbody\r\n0\r\n\r\n")
+        writer.write(question.format(1).encode())
+        assert (await reader.read(10_000)).endswith(b"\r\n\r\n")
+        assert await reader.readexactly(14) == b"4\r\nbody\r\n0\r\n\r\n"
+        writer.close()
+
+    run(work())
+
+
 def test_the_clients_address_comes_from_the_front(serve: Callable[..., Server]) -> None:
     server = serve()
 

@@ -49,6 +49,9 @@ async def http(scope: Message, receive: Receive, send: Send) -> None:
         for _ in range(10):
             await asyncio.sleep(float(scope["query_string"]) / 10)
             await send({"type": "http.response.body", "body": b".", "more_body": True})
+    elif scope["path"] == "/late":
+        await send(start)
+        await asyncio.sleep(float(scope["query_string"]))
     elif scope["path"] == "/stuck":
         await asyncio.Event().wait()
     elif scope["path"] == "/client":

@@ -50,6 +50,7 @@ IDLE_SECONDS = 5  # for a client that is not nginx and leaves its connection ope
 CANCEL_SECONDS = 5  # gunicorn's graceful_timeout must be longer than drain + cancel + pool
 POOL_SECONDS = 2  # longer than nginx keeps an idle connection to a worker
 TICK_SECONDS = 0.05
+JOINED_BYTES = 65536  # asyncio's own high-water mark; what is larger takes more than one read anyway
 
 # The master imports this module, so all its workers share the file; each takes locks of its own.
 _LEAVING = os.memfd_create("slipway-leaving")
@@ -62,6 +63,45 @@ def _lock(kind: int) -> bool:
     except OSError:
         return False
     return True
+
+
+class _Joined:
+    """The transport of one answer, which sends its head together with the first of its body.
+
+    nginx repeats a GET whose worker was killed, but not once it has had the head of an answer. A
+    stream whose body does not come at once still gets its head, TICK_SECONDS later.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._held: list[bytes] | None = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Hold what is small, until `release`; then, and what is large, send it."""
+        if self._held is not None and len(data) <= JOINED_BYTES:
+            self._held.append(data)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self.release)
+        else:
+            self.release()
+            self._transport.write(data)
+
+    def release(self) -> None:
+        """Send what is held, and hold no more."""
+        held, self._held = self._held, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if held and not self._transport.is_closing():
+            self._transport.write(b"".join(held))
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        self.release()
+        self._transport.close()
 
 
 class DrainingServer(Server):  # type: ignore[misc]
@@ -119,6 +159,9 @@ class DrainingServer(Server):  # type: ignore[misc]
             await self._app(scope, receive, send)
             return
 
+        # `send` is a method of uvicorn's cycle of one request and its answer.
+        cycle: Any = send.__self__  # type: ignore[attr-defined]
+        cycle.transport = joined = _Joined(cycle.transport)
         early: list[Message] = []
         read = waiting = False
 
@@ -141,6 +184,8 @@ class DrainingServer(Server):  # type: ignore[misc]
                     kept = [h for h in message.get("headers", ()) if h[0].lower() != b"connection"]
                     message = {**message, "headers": [*kept, (b"connection", b"close")]}
             await send(message)
+            if message["type"] == "http.response.body":
+                joined.release()
 
         await self._app(scope, listen, announce)
 
