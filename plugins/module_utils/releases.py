@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.slipway.asgi.plugins.module_utils import bytecode
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, make_directory, write
 from ansible_collections.slipway.asgi.plugins.module_utils.git import Repository
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, Layout, run
@@ -179,6 +181,7 @@ def _build(
     builder.install(python)
     if not builder.brings_server():
         builder.add_server()
+    builder.compile_packages()
     if inputs.build:
         builder.shell(inputs.build, "build")
     builder.compile()
@@ -211,9 +214,6 @@ class _Builder:
         self.environment = {
             "HOME": str(layout.cache),
             "UV_CACHE_DIR": str(layout.cache / "uv"),
-            "UV_COMPILE_BYTECODE": "1",
-            # uv compiles with as many processes: what is live keeps the CPUs that it needs.
-            "UV_CONCURRENT_INSTALLS": str(max(1, len(os.sched_getaffinity(0)) - round(os.getloadavg()[0]))),
             "UV_LINK_MODE": "copy",
             "UV_NO_CONFIG": "1",
             "UV_NO_PROGRESS": "1",
@@ -342,6 +342,14 @@ class _Builder:
             ["/bin/sh", "-ec", 'echo "$1" > "$2"', "sh", str(target), str(self._packages() / "slipway-server.pth")],
             "adding the server",
         )
+
+    def compile_packages(self) -> None:
+        """Compile what was installed, with what the live release has of it."""
+        # What is live keeps the CPUs that it needs.
+        processes = max(1, len(os.sched_getaffinity(0)) - round(os.getloadavg()[0]))
+        arguments = [str(processes), str(self.release), str(self.layout.live / "release")]
+        python = f"{self.release}/.venv/bin/python"
+        self.sandboxed([python, "-IS", "-c", inspect.getsource(bytecode), *arguments], "compiling the packages")
 
     def compile(self) -> None:
         """Compile the app's own modules, which saves each worker most of its start; a file that cannot be is left."""

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import shutil
+import struct
 import subprocess
 import time
 import zipfile
@@ -187,6 +188,44 @@ class TestBuild:
         assert (release / "src" / "main.py").stat().st_mode & 0o777 == 0o755
         assert sorted(path.name for path in release.iterdir()) == [".venv", "complete", "server", "server.txt", "src"]
         assert list((release / "src" / "__pycache__").glob("main.*.pyc"))
+
+    def test_compiles_what_the_live_release_has_not_compiled(self, bench: Bench) -> None:
+        same, broken = "n = 1\n", "n = = 1\n"
+        bench.write(
+            requirements__txt=wheel(bench.wheels, "one", same=same, changed="n = 1\n", gone="n = 1\n")
+            + wheel(bench.wheels, "two", broken=broken)
+        )
+        first = bench.build()
+        bench.layout.live.parent.mkdir(exist_ok=True)
+        (bench.layout.home / "slots/blue").mkdir(parents=True)
+        (bench.layout.home / "slots/blue/release").symlink_to(first)
+        bench.layout.live.symlink_to("slots/blue")
+        second = bench.wheels / "second"
+        second.mkdir()
+        bench.write(
+            requirements__txt=wheel(second, "one", same=same, changed="n = 2\n", new="n = 2\n")
+            + wheel(bench.wheels, "two", broken=broken)
+        )
+        release = bench.build("r2")
+        packages = next(release.glob(".venv/lib/python*/site-packages"))
+        before = next(first.glob(".venv/lib/python*/site-packages"))
+        for module in ("same", "changed", "new"):
+            (compiled,) = (packages / "__pycache__").glob(f"{module}.*.pyc")
+            # What Python compares: the time and the size of the source.
+            noted = struct.unpack("<4xLL", compiled.read_bytes()[4:16])
+            source = (packages / f"{module}.py").stat()
+            assert noted == (int(source.st_mtime), source.st_size)
+        assert not list((packages / "__pycache__").glob("gone.*"))
+        assert not list((packages / "__pycache__").glob("broken.*"))
+        times = {name: (packages / f"{name}.py").stat().st_mtime_ns for name in ("same", "changed")}
+        assert times["same"] == (before / "same.py").stat().st_mtime_ns
+        assert times["changed"] != (before / "changed.py").stat().st_mtime_ns
+        assert list((release / "server" / "__pycache__").glob("gunicorn.*.pyc"))
+        assert bench.python(release, "import same, changed, new; print(same.n, changed.n, new.n)") == "1 2 2"
+        # And it is compiled text that Python takes, with the name that the source has now.
+        assert bench.python(release, "import same, sys; print(same.__loader__.get_code('same').co_filename)") == str(
+            packages / "same.py"
+        )
 
     def test_foreign_code_runs_shut_in_and_may_write_to_the_release_and_its_cache_alone(self, bench: Bench) -> None:
         bench.write(requirements__txt=wheel(bench.wheels, "locked", shared=""))
