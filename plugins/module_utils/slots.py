@@ -251,7 +251,7 @@ class Slots:
             switch = self.switch(slot, release, back_to)
         except BaseException:
             if self.layout.live_slot() != slot:
-                self.systemd.call("stop", self._unit(slot, "service"))
+                self._turn_off(slot)
             raise
         self.finish(self.confirm(switch, probe, 0 if back_to else self.watch))
 
@@ -362,7 +362,9 @@ class Slots:
             if state["ActiveState"] == "failed" or restarts not in (None, state["NRestarts"]):
                 raise Failed("the app stops by itself")
             restarts = state["NRestarts"]
-            seen = ask_socket(self.layout.socket(slot), probe, release)
+            # Before, a question would wait in the socket, and the next crash with it.
+            started = state["ActiveState"] == "active"
+            seen = ask_socket(self.layout.socket(slot), probe, release) if started else "it has not started"
             good = good + 1 if not seen else 0
             if time.monotonic() > deadline:
                 raise Failed(f"{probe.path} was not answered well within {probe.seconds:g} seconds: {seen}")
@@ -464,9 +466,12 @@ class Slots:
             self.layout.live.unlink()
         self._restore_assets(switch)
         self.layout.switching.unlink()
+        self._turn_off(switch.slot)
+
+    def _turn_off(self, slot: str) -> None:
         # With its socket: what waits there to be accepted would start it again.
-        self.systemd.call("stop", self._unit(switch.slot, "socket"), self._unit(switch.slot, "service"))
-        self.systemd.call("start", self._unit(switch.slot, "socket"))
+        self.systemd.call("stop", self._unit(slot, "socket"), self._unit(slot, "service"))
+        self.systemd.call("start", self._unit(slot, "socket"))
 
     def finish(self, switch: Switch) -> None:
         """Do what follows a verified switch: remember it, retire the slot before, run the app's hook.
