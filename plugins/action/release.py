@@ -23,7 +23,8 @@ WITH_SECRETS = {"migrated", "live"}
 class ActionModule(ActionBase):
     """Send one app with all that its state needs."""
 
-    TRANSFERS_FILES = True
+    # Only where a source is sent, a directory is made for it.
+    TRANSFERS_FILES = False
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -50,7 +51,6 @@ class ActionModule(ActionBase):
         result.update(
             self._execute_module(module_name="slipway.asgi.release", module_args=arguments, task_vars=variables)
         )
-        self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
     def _send(self, source: dict[str, Any]) -> str | None:
