@@ -55,7 +55,7 @@ def test_reloads(deploys: Deploys, soak: bool) -> None:
     row = deploys.row("reloads by SIGHUP, workers recycled as well")
     with deploys.counted(row, LEAST):
         reloaded(lambda: deploys.deploy(max_requests=MAX_REQUESTS))
-        for _ in range(18 if soak else 2):
+        for _ in range(18 if soak else 1):
             time.sleep(2)
             reloaded(lambda: deploys.host.check_output(f"systemctl reload {look(deploys.host)['unit']}"))
         lines = deploys.host.check_output(f"journalctl --unit={look(deploys.host)['unit']} --output=cat --since=-5min")
@@ -194,6 +194,8 @@ def test_what_is_broken_is_refused(deploys: Deploys, broken: str, soak: bool) ->
         # Without a change, it is the release that is live, built already, which the options break.
         output = deploys.refused(**(deploys.release(change) if change else {}), **options)
         assert deploys.footprint() == before
+        # Nor does it start again and again where nobody looks.
+        deploys.drained()
         row.count = 1
         assert said in output
         assert "what served still does" in output

@@ -33,6 +33,7 @@ class Prepared:
             with another release, another configuration and other units.
         previous: what goes back to the one before.
         reloaded: what makes the workers three.
+        took: the seconds that a deploy of new code takes.
     """
 
     source: Path
@@ -40,6 +41,7 @@ class Prepared:
     live: dict[str, Payload]
     previous: Payload
     reloaded: Payload
+    took: float
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +50,18 @@ def prepared(deploys: Deploys) -> Iterator[Prepared]:
     deploys.host.check_output("apt-get -qq update && apt-get -qq install --no-install-recommends strace >/dev/null")
     sources, builds, live = [], [], {}
     for seconds in (20, 21, 22):
+        started = time.monotonic()
         deploys.deploy(**(wanted := deploys.release()), ready_seconds=seconds, ansible=KEEP_PAYLOADS)
         sources.append(Path(wanted["source"]["path"]))
         builds.append(Payload(deploys.host, "release", '"state": "present"'))
+        took = time.monotonic() - started
         live[deploys.whole()["release"]] = Payload(deploys.host, "release", '"state": "live"')
     deploys.deploy(playbook="rollback", ansible=KEEP_PAYLOADS)
     previous = Payload(deploys.host, "release", '"state": "previous"')
     layer = deploys.layer(workers=3)
     play(deploys.site.container, inventories=(layer,), playbook="reload", environment=KEEP_PAYLOADS)
-    yield Prepared(sources[0], builds[0], live, previous, Payload(deploys.host, "release", '"state": "reloaded"'))
+    reloaded = Payload(deploys.host, "release", '"state": "reloaded"')
+    yield Prepared(sources[0], builds[0], live, previous, reloaded, took)
     deploys.host.check_output(f"rm -rf {PAYLOADS}/* /root/*.py /root/source.tar /root/calls")
 
 
@@ -123,7 +128,7 @@ def test_kills_of_present(deploys: Deploys, prepared: Prepared, soak: bool) -> N
 def test_kills_of_live(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
     calls = {release: payload.calls() for release, payload in prepared.live.items()}
     least = min(map(len, calls.values()))
-    points = spread(range(least), None if soak else 8)
+    points = spread(range(least), None if soak else 5)
     kills = Kills(deploys, "live", least, len(points))
     other = prepared.live[deploys.whole()["release"]]
     for point, wanted in zip(points, itertools.cycle(prepared.live), strict=False):
@@ -148,7 +153,7 @@ def test_kills_of_previous(deploys: Deploys, prepared: Prepared, soak: bool) -> 
     before.run()
     unwanted = there()
     calls = prepared.previous.calls()
-    points = spread(range(len(calls)), None if soak else 3)
+    points = spread(range(len(calls)), None if soak else 2)
     kills = Kills(deploys, "previous", len(calls), len(points))
     for point in points:
         kills.cut_off(prepared.previous, calls, point, there)
@@ -178,7 +183,7 @@ def test_kills_of_reloaded(deploys: Deploys, prepared: Prepared, soak: bool) -> 
 
     # The first one prunes what others have left.
     calls = min(counted(), counted(), key=len)
-    points = spread(range(len(calls)), None if soak else 3)
+    points = spread(range(len(calls)), None if soak else 2)
     kills = Kills(deploys, "reloaded", len(calls), len(points))
     for point in points:
         kills.cut_off(prepared.reloaded, calls, point, prepare)
@@ -194,17 +199,9 @@ def test_kills_of_reloaded(deploys: Deploys, prepared: Prepared, soak: bool) -> 
 # --- the controller, the host, another deploy
 
 
-@pytest.fixture(scope="module")
-def took(deploys: Deploys) -> float:
-    """The seconds that a deploy of new code takes."""
-    started = time.monotonic()
-    deploys.deploy(**deploys.release())
-    return time.monotonic() - started
-
-
-def test_the_controller_dies(deploys: Deploys, took: float, soak: bool) -> None:
+def test_the_controller_dies(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
     row = deploys.row("the controller dies in mid-deploy")
-    moments = spread([took * share for share in SHARES], None if soak else 2)
+    moments = spread([prepared.took * share for share in SHARES], None if soak else 2)
     for moment in moments:
         wanted = deploys.release()
         running = deploys.begin(**wanted)
@@ -220,11 +217,11 @@ def test_the_controller_dies(deploys: Deploys, took: float, soak: bool) -> None:
     row.passed = True
 
 
-def test_the_host_restarts(deploys: Deploys, took: float, soak: bool) -> None:
+def test_the_host_restarts(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
     row = deploys.row("the host restarts in mid-deploy")
     up: list[float] = []
     # Once is in the middle of the switch.
-    moments = [took * share for share in (SHARES if soak else SHARES[6:7])]
+    moments = [prepared.took * share for share in (SHARES if soak else SHARES[6:7])]
     for moment in moments:
         wanted = deploys.release()
         running = deploys.begin(**wanted)
