@@ -83,6 +83,8 @@ def sandboxed(
                 "--pipe",
                 "--collect",
                 f"--unit={unit}",
+                # The journal would name the whole command.
+                f"--description=Slipway: {' '.join(what.split())}",
                 f"--working-directory={directory}",
                 *(f"--property={text}" for text in [*properties, *loaded]),
                 *(f"--setenv={name}={value}" for name, value in environment.items()),
