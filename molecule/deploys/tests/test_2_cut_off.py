@@ -111,7 +111,7 @@ def test_kills_of_present(deploys: Deploys, prepared: Prepared, soak: bool) -> N
     deploys.host.check_output(afresh)
     calls = prepared.present.calls()
     before = deploys.footprint()
-    points = spread(range(len(calls)), None if soak else 3)
+    points = spread(range(len(calls)), None if soak else 2)
     kills = Kills(deploys, "present", len(calls), len(points))
     for point in points:
         kills.cut_off(prepared.present, calls, point, lambda: deploys.host.check_output(afresh))
@@ -128,7 +128,7 @@ def test_kills_of_present(deploys: Deploys, prepared: Prepared, soak: bool) -> N
 def test_kills_of_live(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
     calls = {release: payload.calls() for release, payload in prepared.live.items()}
     least = min(map(len, calls.values()))
-    points = spread(range(least), None if soak else 5)
+    points = spread(range(least), None if soak else 4)
     kills = Kills(deploys, "live", least, len(points))
     other = prepared.live[deploys.whole()["release"]]
     for point, wanted in zip(points, itertools.cycle(prepared.live), strict=False):
@@ -201,7 +201,8 @@ def test_kills_of_reloaded(deploys: Deploys, prepared: Prepared, soak: bool) -> 
 
 def test_the_controller_dies(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
     row = deploys.row("the controller dies in mid-deploy")
-    moments = spread([prepared.took * share for share in SHARES], None if soak else 2)
+    # Once is in the middle of the switch.
+    moments = [prepared.took * share for share in (SHARES if soak else SHARES[6:7])]
     for moment in moments:
         wanted = deploys.release()
         running = deploys.begin(**wanted)
@@ -220,7 +221,6 @@ def test_the_controller_dies(deploys: Deploys, prepared: Prepared, soak: bool) -
 def test_the_host_restarts(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
     row = deploys.row("the host restarts in mid-deploy")
     up: list[float] = []
-    # Once is in the middle of the switch.
     moments = [prepared.took * share for share in (SHARES if soak else SHARES[6:7])]
     for moment in moments:
         wanted = deploys.release()
