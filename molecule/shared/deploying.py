@@ -27,9 +27,11 @@ LEAST = 5000
 CLIENTS = 32
 SOCKETS = 8
 SLOW = 1
+# Whether the full counts are wanted.
+SOAK = os.environ.get("SLIPWAY_SOAK") == "1"
 # Seconds from one question of a client to its next. Without, the load takes all of a small machine for itself; a small
 # run leaves some to machines that are slower.
-PACE = 0.08 if os.environ.get("SLIPWAY_SOAK") == "1" else 0.1
+PACE = 0.08 if SOAK else 0.1
 # The share of the CPUs that others may take before nothing can be said of how long something takes.
 OTHERS = 0.25
 

@@ -1,14 +1,11 @@
 """What the conftest of a scenario imports whose tests deploy."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deploying import Deploys
+from deploying import SOAK, Deploys
 from hosts import APP, Site
-
-SOAK = os.environ.get("SLIPWAY_SOAK") == "1"
 
 
 def pytest_configure(config: pytest.Config) -> None:
