@@ -32,6 +32,8 @@ SOAK = os.environ.get("SLIPWAY_SOAK") == "1"
 # Seconds from one question of a client to its next. Without, the load takes all of a small machine for itself; a small
 # run leaves some to machines that are slower.
 PACE = 0.08 if SOAK else 0.1
+# The same while nothing else is at work.
+HURRY = 0.025
 # The share of the CPUs that others may take before nothing can be said of how long something takes.
 OTHERS = 0.25
 
@@ -214,8 +216,7 @@ class Deploys:
         before = Cpu.now(self.host)
         try:
             yield
-            # Nothing else is at work any more.
-            self.load.pace = PACE / 2
+            self.load.pace = HURRY
             wait_until(lambda: self.load.report.requests >= least, 60, f"{least} requests")
         finally:
             self.load.pace = PACE

@@ -181,7 +181,8 @@ def run(
         raise Failed(f"{what or shlex.join(command)} took longer than {seconds:g} seconds") from error
     if done.returncode:
         shown = what or shlex.join(command)
-        raise Failed(f"{shown} failed with status {done.returncode}:\n{last_lines(done.stdout)}")
+        said = last_lines(done.stdout)
+        raise Failed(f"{shown} failed with status {done.returncode}" + (said and f":\n{said}"))
     return done.stdout
 
 
@@ -207,6 +208,10 @@ class Systemd:
     def call(self, *arguments: str) -> None:
         """Run systemctl with these arguments; ``Failed`` if it does not succeed."""
         run(["systemctl", "--quiet", *arguments])
+
+    def start(self, service: str, seconds: float) -> None:
+        """Start a service; ``Failed`` if it crashed, or has not started after so many seconds."""
+        run(["systemctl", "--quiet", "start", service], what="the start of the app", seconds=seconds)
 
     def verify(self, paths: Sequence[Path]) -> None:
         """Refuse unit files that systemd has anything to say about; it exits with 0 on unknown keys."""

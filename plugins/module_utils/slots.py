@@ -344,20 +344,21 @@ class Slots:
         started = self.systemd.now()
         with self._timed("probe"):
             try:
-                self.systemd.call("start", "--no-block", service)
-                self._await(slot, release, probe)
+                deadline = time.monotonic() + probe.seconds
+                # It waits until the app has started or crashed: whoever asks all the time takes CPU from its start.
+                self.systemd.start(service, probe.seconds)
+                self._await(slot, release, probe, deadline)
             except Failed as error:
                 raise Failed(
                     f"release {release} is refused; {self.still()}: {error}\n"
                     f"The last lines of {service}:\n{self.systemd.journal(service, started)}"
                 ) from error
 
-    def _await(self, slot: str, release: str, probe: Probe) -> None:
+    def _await(self, slot: str, release: str, probe: Probe, deadline: float) -> None:
         service = self._unit(slot, "service")
-        deadline = time.monotonic() + probe.seconds
         good = 0
         restarts = None
-        while good < GOOD_ANSWERS:
+        while True:
             state = self.systemd.show(service)[service]
             if state["ActiveState"] == "failed" or restarts not in (None, state["NRestarts"]):
                 raise Failed("the app stops by itself")
@@ -366,6 +367,8 @@ class Slots:
             started = state["ActiveState"] == "active"
             seen = ask_socket(self.layout.socket(slot), probe, release) if started else "it has not started"
             good = good + 1 if not seen else 0
+            if good == GOOD_ANSWERS:
+                break
             if time.monotonic() > deadline:
                 raise Failed(f"{probe.path} was not answered well within {probe.seconds:g} seconds: {seen}")
             time.sleep(PAUSE_SECONDS)
@@ -565,7 +568,7 @@ class Slots:
             try:
                 self.systemd.call("reload", service)
                 taken_up = True
-                self._await(slot, self.layout.release_in(slot) or "", probe)
+                self._await(slot, self.layout.release_in(slot) or "", probe, time.monotonic() + probe.seconds)
                 self.layout.reloading.unlink()
             except Failed as error:
                 point(generations.link, os.readlink(self.layout.reloading))

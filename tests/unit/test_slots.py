@@ -161,6 +161,10 @@ class StandIn(Systemd):
                 while self._is_alive(unit):
                     time.sleep(0.001)
 
+    def start(self, service: str, seconds: float) -> None:
+        assert seconds > 0
+        self.call("start", service)
+
     def verify(self, paths: Sequence[Path]) -> None:
         self.calls.append(f"verify {' '.join(path.name for path in paths)}")
         unknown = [path.name for path in paths if "Unknown=" in path.read_text()]
@@ -545,7 +549,7 @@ class TestUnits:
         live.do("live", live.release("r3"))
         assert live.systemd.calls == [
             "start slipway-shop@blue.socket",
-            "start --no-block slipway-shop@blue.service",
+            "start slipway-shop@blue.service",
             "stop --no-block slipway-shop@green.service",
         ]
 
@@ -557,7 +561,7 @@ class TestUnits:
             # A socket takes up its unit only when it listens anew.
             "stop slipway-shop@blue.socket",
             "start slipway-shop@blue.socket",
-            "start --no-block slipway-shop@blue.service",
+            "start slipway-shop@blue.service",
             "stop --no-block slipway-shop@green.service",
         ]
 

@@ -128,7 +128,7 @@ def test_kills_of_present(deploys: Deploys, prepared: Prepared, soak: bool) -> N
 def test_kills_of_live(deploys: Deploys, prepared: Prepared, soak: bool) -> None:
     calls = {release: payload.calls() for release, payload in prepared.live.items()}
     least = min(map(len, calls.values()))
-    points = spread(range(least), None if soak else 4)
+    points = spread(range(least), None if soak else 3)
     kills = Kills(deploys, "live", least, len(points))
     other = prepared.live[deploys.whole()["release"]]
     for point, wanted in zip(points, itertools.cycle(prepared.live), strict=False):
