@@ -16,7 +16,7 @@ from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import Context, 
 from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import read
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-# Distribution and release, as Ansible's facts name them, to the version of its own Python.
+# Distribution and version, as Ansible's facts name them, to the version of its own Python.
 SUPPORTED = {
     ("Debian", "12"): "3.11",
     ("Debian", "13"): "3.13",
@@ -33,7 +33,6 @@ class ActionModule(ActionBase):
     """Return each role's view of the apps, or fail with every mistake at once."""
 
     TRANSFERS_FILES = False
-    _requires_connection = False
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -44,7 +43,10 @@ class ActionModule(ActionBase):
         only, without = arguments["only"], arguments["without"]
         base = Path(variables.get("inventory_dir") or os.getcwd())
         mistakes: list[str] = []
-        own_python = self._own_python(variables, mistakes)
+        facts = variables.get("ansible_facts", {})
+        if "distribution" not in facts:
+            facts = result["ansible_facts"] = self._distribution()
+        own_python = _own_python(facts["distribution"], facts["distribution_version"], mistakes)
         try:
             views = resolve(load_specs(ROLES), variables, Context(self._templar.template, origin, base))
         except Mistakes as error:
@@ -96,14 +98,25 @@ class ActionModule(ActionBase):
                     mistakes.append(str(error))
         return mistakes
 
-    def _own_python(self, variables: dict[str, Any], mistakes: list[str]) -> str | None:
-        facts = variables.get("ansible_facts", {})
-        name, release = facts.get("distribution"), facts.get("distribution_version", "")
-        key = (name, release.split(".")[0] if name == "Debian" else release)
-        if key not in SUPPORTED:
-            known = ", ".join(" ".join(pair) for pair in SUPPORTED)
-            mistakes.append(f"The host runs {name} {release}: Slipway supports {known}")
-        return SUPPORTED.get(key)
+    def _distribution(self) -> dict[str, str]:
+        # A fraction of a second; the module setup, asked for these alone, takes one.
+        done = self._low_level_execute_command("cat /etc/os-release", sudoable=False)
+        found = {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in done["stdout_lines"])}
+        if "NAME" not in found:
+            raise AnsibleActionFail(f"the host has no /etc/os-release that says what it runs: {done['stderr'].strip()}")
+        return {
+            "distribution": found["NAME"].split()[0],
+            "distribution_release": found.get("VERSION_CODENAME", ""),
+            "distribution_version": found.get("VERSION_ID", ""),
+        }
+
+
+def _own_python(distribution: str, version: str, mistakes: list[str]) -> str | None:
+    key = (distribution, version.split(".")[0] if distribution == "Debian" else version)
+    if key not in SUPPORTED:
+        known = ", ".join(" ".join(pair) for pair in SUPPORTED)
+        mistakes.append(f"The host runs {distribution} {version}: Slipway supports {known}")
+    return SUPPORTED.get(key)
 
 
 def origin(value: Any) -> str:

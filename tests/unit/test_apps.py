@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -711,6 +712,14 @@ def test_the_action_refuses_an_unsupported_distribution_with_all_other_mistakes(
     assert "The variables of fedora have 2 mistakes; nothing was changed." in message
     assert "runs Fedora 43: Slipway supports Debian 12, Debian 13, Ubuntu 22.04, Ubuntu 24.04" in message
     assert "slipway_app_overrides_host.shop.workers is 0" in message
+
+
+def test_the_action_asks_the_host_for_its_distribution(playbook: Callable[..., Any], base: Path) -> None:
+    said = platform.freedesktop_os_release()
+    facts = playbook(base, [{"slipway.asgi.resolve_apps": {}}], {"good": {}})["good"][-1]["ansible_facts"]
+    assert facts["distribution"] == said["NAME"].split()[0]
+    assert facts["distribution_release"] == said["VERSION_CODENAME"]
+    assert facts["distribution_version"] == said["VERSION_ID"]
 
 
 def test_the_action_names_file_and_line(results: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def test_reloads(deploys: Deploys, soak: bool) -> None:
             time.sleep(2)
             reloaded(lambda: deploys.host.check_output(f"systemctl reload {look(deploys.host)['unit']}"))
         lines = deploys.host.check_output(f"journalctl --unit={look(deploys.host)['unit']} --output=cat --since=-5min")
-        reloaded(lambda: deploys.deploy(max_requests=0))
+        reloaded(lambda: deploys.deploy(playbook="reload", max_requests=0))
     recycled = lines.count("Maximum request limit")
     row.note = f"{recycled} workers recycled"
     assert recycled
@@ -168,14 +168,14 @@ def crashes_after_the_switch(source: Path) -> None:
     )
 
 
-def as_it_is(source: Path) -> None:
-    """A new release all the same, for it has a version of its own."""
-
-
 BROKEN: dict[str, tuple[Callable[[Path], None] | None, dict[str, object], str]] = {
     "an import that fails": (fails_at_import, {}, "no_such_module"),
     "never ready": (None, {"ready_path": "/no-such-path", "ready_seconds": 5}, "was not answered well within 5 sec"),
-    "a wrong entry point": (as_it_is, {"entrypoint": "guestbook.main:nothing"}, "'nothing'"),
+    "a wrong entry point": (
+        None,
+        {"entrypoint": "guestbook.main:nothing", "environment": {"GREETING": ""}},
+        "'nothing'",
+    ),
     "a failing migration": (None, {"migrate": "echo no such table >&2; exit 3"}, "no such table"),
     "a dependency that there is not": (needs_what_there_is_not, {}, "no-such-package-at-all"),
     "a crash before the last probe": (crashes_before_the_last_probe, {}, "the app stops by itself"),
