@@ -169,7 +169,8 @@ class Front:
         os.kill(int((self.path / "nginx.pid").read_text()), signal.SIGUSR1)
         for _ in range(100):
             for line in (self.path / "log" / "access.json.log").read_text(errors="replace").splitlines():
-                if text in line:
+                # nginx may be in the middle of it.
+                if text in line and line.endswith("}"):
                     entry: dict[str, Any] = json.loads(line)
                     return entry
             time.sleep(0.05)
