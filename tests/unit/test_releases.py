@@ -538,7 +538,7 @@ class TestRun:
         assert lines[1:] == [str(number) for number in range(71, 101)]
 
     def test_a_failure_is_introduced_as_told(self) -> None:
-        with pytest.raises(Failed, match=r"^the build failed with status 1:"):
+        with pytest.raises(Failed, match=r"^the build failed with status 1$"):
             run(["false"], "the build")
 
     def test_a_program_that_is_not_there(self) -> None:
