@@ -42,7 +42,7 @@ def take_over(directory: Path, before: Path) -> int:
     for source in directory.rglob("*.py"):
         left += 1
         old = before / source.relative_to(directory)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if filecmp.cmp(source, old, shallow=False):
                 compiled = Path(cache_from_source(str(source)))
                 compiled.parent.mkdir(exist_ok=True)

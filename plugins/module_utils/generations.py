@@ -14,6 +14,7 @@ import os
 import pwd
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,18 @@ def write(file: File, path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         staged.unlink()
     handle = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        os.fchown(handle, *owners)
-        os.fchmod(handle, file.mode)
-        stream.write(file.content)
-        stream.flush()
-        os.fsync(handle)
-    staged.replace(path)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            os.fchown(handle, *owners)
+            os.fchmod(handle, file.mode)
+            stream.write(file.content)
+            stream.flush()
+            os.fsync(handle)
+        staged.replace(path)
+    except OSError as error:
+        staged.unlink(missing_ok=True)
+        # A disk that is full does not say which.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     sync_directory(path.parent)
 
 
@@ -133,13 +139,16 @@ def point(link: Path, target: str) -> None:
     """Let a link name ``target`` with one rename.
 
     Args:
-        link: the link, which need not exist.
+        link: the link, which need not exist; a directory in its place, as a copy that follows links makes it, is moved
+            aside.
         target: what it shall name, best relative to it.
     """
     staged = link.with_name(f"{STAGING}{link.name}")
     with contextlib.suppress(FileNotFoundError):
         staged.unlink()
     staged.symlink_to(target)
+    if link.is_dir() and not link.is_symlink():
+        link.rename(link.with_name(f"{link.name}.{time.time_ns()}"))
     staged.replace(link)
     sync_directory(link.parent)
 
@@ -194,10 +203,15 @@ class Generations:
         number = 1 + max((int(path.name) for path in self.store.iterdir() if path.name.isdigit()), default=0)
         staged = self.store / f"{STAGING}{number}"
         make_directory(staged)
-        for name in private:
-            make_directory(staged / name, 0o700)
-        for file in files:
-            write(file, staged / file.path)
+        try:
+            for name in private:
+                make_directory(staged / name, 0o700)
+            for file in files:
+                write(file, staged / file.path)
+        except OSError:
+            # A disk that is full has no room for half a set.
+            shutil.rmtree(staged)
+            raise
         generation = self.store / str(number)
         staged.rename(generation)
         sync_directory(self.store)

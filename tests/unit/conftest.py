@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import grp
 import http.server
 import itertools
 import json
 import os
 import pwd
+import resource
 import signal
 import subprocess
 import sys
@@ -78,6 +80,17 @@ def playbook() -> Playbook:
         return results
 
     return run
+
+
+@contextlib.contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Let no file be larger than so many bytes, which is what a full disk is to who writes."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
 
 def git(directory: Path, *arguments: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import small_files
 
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
     File,
@@ -89,6 +91,14 @@ class TestWrite:
             write(File("c.conf", b"x", owner="slipway-nobody"), tmp_path / "c.conf")
         assert os.listdir(tmp_path) == []
 
+    def test_a_disk_that_is_full_is_said_with_the_path_and_leaves_no_remains(self, tmp_path: Path, file: Make) -> None:
+        path = tmp_path / "c.conf"
+        write(file("c.conf", "old"), path)
+        with small_files(5000), pytest.raises(OSError, match=re.escape(f"File too large: '{path}'")):
+            write(file("c.conf", "new" * 9000), path)
+        assert path.read_text() == "old"
+        assert os.listdir(tmp_path) == ["c.conf"]
+
     def test_is_never_readable_for_others_on_its_way(
         self, tmp_path: Path, file: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -135,6 +145,14 @@ def test_point_replaces_a_link_and_leaves_no_remains(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["live"]
 
 
+def test_point_moves_a_directory_aside(tmp_path: Path) -> None:
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "of the user").touch()
+    point(tmp_path / "link", "b")
+    assert os.readlink(tmp_path / "link") == "b"
+    assert [path.name for path in tmp_path.glob("link.*/*")] == ["of the user"]
+
+
 def test_a_link_is_there_at_every_instant_while_it_changes(tmp_path: Path) -> None:
     link, seen, done = tmp_path / "live", set(), threading.Event()
     point(link, "0")
@@ -174,6 +192,11 @@ class TestGenerations:
         assert mode(staged / "secrets") == 0o700
         assert mode(staged / "secrets" / "key") == 0o600
         assert os.listdir(generations.store) == ["1"]
+
+    def test_a_disk_that_is_full_keeps_no_half_of_one(self, generations: Generations, file: Make) -> None:
+        with small_files(5000), pytest.raises(OSError, match=r"File too large: .*/b'"):
+            generations.stage([file("a", "x"), file("b", "x" * 9000)])
+        assert os.listdir(generations.store) == []
 
     def test_activation_is_one_relative_link(self, generations: Generations, file: Make) -> None:
         generations.activate(generations.stage([file("a", "x")]))
