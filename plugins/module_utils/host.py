@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
+import functools
+import json
 import os
 import re
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import make_directory
 
 SLOTS = ("blue", "green")
 # It becomes part of user, unit and path names, of which a user's may have 31 characters.
 APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,22}")
+# The file of a release that says how large each of its files was when it was built.
+MANIFEST = "manifest"
+# Seconds between two tries to take a lock.
+PAUSE_SECONDS = 0.1
+# Seconds that another run may take to apply what has changed, which may be an installation.
+APPLY_SECONDS = 300.0
 
 
 class Failed(Exception):
@@ -113,6 +125,27 @@ class Layout:
         """Whether a release was built to its end."""
         return (self.release(identity) / "complete").is_file()
 
+    def damage(self, identity: str) -> str:
+        """What a release lacks of what was built, for a reader; "" where it is whole.
+
+        Sizes are compared and no contents, of which a release has a hundred megabytes. A release without a manifest
+        was built before there was one.
+        """
+        if not self.is_complete(identity):
+            return "complete is gone"
+        release = self.release(identity)
+        try:
+            sizes = dict(json.loads((release / MANIFEST).read_bytes()))
+        except FileNotFoundError:
+            return ""
+        except (TypeError, ValueError):
+            return f"{MANIFEST} cannot be read"
+        for path, size in sizes.items():
+            found = _size(f"{release}/{path}")
+            if found != size:
+                return f"{path} is gone" if found is None else f"{path} is not as it was built"
+        return ""
+
     def slot(self, slot: str) -> Path:
         """A slot's directory, with its links ``release`` and ``socket``."""
         return self.home / "slots" / slot
@@ -128,22 +161,93 @@ class Layout:
 
     def live_slot(self) -> str | None:
         """The slot that the link names, or None before the first release."""
-        return _target(self.live)
+        slot = _target(self.live, "slots")
+        return slot if slot in SLOTS else None
 
     def release_before(self) -> str | None:
         """The release that was live before another one took its place, or None."""
-        return _target(self.previous)
+        return _target(self.previous, "releases")
 
     def release_in(self, slot: str) -> str | None:
         """The release that a slot holds, or None."""
-        return _target(self.slot(slot) / "release")
+        return _target(self.slot(slot) / "release", "../../releases")
+
+    def has_socket(self, slot: str) -> bool:
+        """Whether a slot's link to its socket is there, by which nginx finds it."""
+        return _target(self.slot(slot) / "socket", str(self.socket(slot).parent)) == self.socket(slot).name
 
 
-def _target(link: Path) -> str | None:
+def _size(path: str) -> int | None:
     try:
-        return os.path.basename(os.readlink(link))
+        return os.lstat(path).st_size
     except OSError:
         return None
+
+
+def _target(link: Path, directory: str) -> str | None:
+    """What a link names in a directory; None where it is no such link."""
+    try:
+        found, _, name = os.readlink(link).rpartition("/")
+    except OSError:
+        return None
+    return name if found == directory else None
+
+
+@contextlib.contextmanager
+def lock(path: Path, seconds: float, busy: str) -> Iterator[None]:
+    """Keep everybody else out; the kernel lets go of the lock when this process ends, however it ends.
+
+    Args:
+        path: the lock's file, which only root may open. Who holds the lock may remove it.
+        seconds: how long somebody else may hold it before this gives up.
+        busy: what is said then.
+
+    Raises:
+        Failed: somebody else held it for that long.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        make_directory(path.parent)
+        with open(path, "w", encoding="ascii", opener=functools.partial(os.open, mode=0o600)) as file:
+            # Who can open it can hold it, and an app sees the directory in which its own lies.
+            os.fchmod(file.fileno(), 0o600)
+            if _is_taken(file.fileno(), path):
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise Failed(busy)
+        time.sleep(PAUSE_SECONDS)
+
+
+@contextlib.contextmanager
+def alone(pending: str | None, seconds: float = APPLY_SECONDS) -> Iterator[None]:
+    """Keep other runs of Slipway off what has to be applied while a file is there; without one, this does nothing.
+
+    Args:
+        pending: the path of that file.
+        seconds: how long another run may be at work.
+
+    Raises:
+        Failed: another run did not finish within ``seconds``.
+    """
+    if pending is None:
+        yield
+        return
+    path = Path(pending).with_name(f".{os.path.basename(pending)}.lock")
+    with lock(path, seconds, f"another run of Slipway is at work on this host, see {path}; try again later"):
+        try:
+            yield
+        finally:
+            path.unlink()
+
+
+def _is_taken(handle: int, path: Path) -> bool:
+    """Take a lock, unless somebody else holds it or has removed its file meanwhile."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def run(

@@ -112,6 +112,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.asgi.plugins.module_utils.acme import Desk
+from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, alone
 from ansible_collections.slipway.asgi.plugins.module_utils.realms import (
     DAYS,
     SELF_SIGNED,
@@ -149,8 +150,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = converge(module.params, module.check_mode, Desk())
-    except (Refused, OSError) as error:
+        with alone(None if module.check_mode else module.params["pending"]):
+            result = converge(module.params, module.check_mode, Desk())
+    except (Failed, Refused, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 

@@ -160,6 +160,7 @@ from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
     sync_directory,
     write,
 )
+from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, alone
 
 
 class Refused(Exception):
@@ -196,8 +197,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = converge(module.params, check=module.check_mode)
-    except (Refused, LookupError, OSError) as error:
+        with alone(None if module.check_mode else module.params["pending"]):
+            result = converge(module.params, check=module.check_mode)
+    except (Failed, Refused, LookupError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 

@@ -19,6 +19,7 @@ from ansible.playbook.task import Task
 from ansible.template import Templar
 
 from ansible_collections.slipway.asgi.plugins.action.config_set import ActionModule
+from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, alone
 from ansible_collections.slipway.asgi.plugins.modules.config_set import Refused, converge
 from ansible_collections.slipway.asgi.plugins.plugin_utils.render import render_files
 
@@ -450,6 +451,21 @@ def test_a_real_run_renders_checks_writes_and_refuses(
     assert (config.link / "shop.conf").read_text() == text
     assert config.generations == ["1"]
     assert config.times_applied == 1
+
+
+def test_another_run_is_kept_off_and_leaves_no_trace(tmp_path: Path) -> None:
+    pending = str(tmp_path / "state" / "pending")
+    with alone(pending):
+        with (
+            pytest.raises(Failed, match=r"another run of Slipway is at work on this host.*; try again later"),
+            alone(pending, seconds=0),
+        ):
+            pytest.fail("both are at work")
+        with alone(str(tmp_path / "state" / "other"), seconds=0), alone(None):
+            pass
+    with alone(pending, seconds=0):
+        pass
+    assert os.listdir(tmp_path / "state") == []
 
 
 def test_files_outside_of_the_store_follow_the_set_and_what_was_there_is_kept(tmp_path: Path) -> None:
