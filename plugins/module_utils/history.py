@@ -41,10 +41,11 @@ class History:
     def entries(self) -> list[Entry]:
         """Those of which the release and the configuration are both still on the host."""
         try:
-            known = [Entry(**entry) for entry in json.loads(self.layout.history.read_text())]
-        except FileNotFoundError:
+            known = [Entry(**entry) for entry in json.loads(self.layout.history.read_bytes())]
+            return [one for one in known if self.layout.is_complete(one.release) and self.files_of(one).is_dir()]
+        except (FileNotFoundError, TypeError, ValueError):
+            # Of garbage nothing can be known; the next run begins anew with what is live.
             return []
-        return [entry for entry in known if self.layout.is_complete(entry.release) and self.files_of(entry).is_dir()]
 
     def files_of(self, entry: Entry) -> Path:
         """The directory with the configuration of an entry."""
@@ -53,8 +54,12 @@ class History:
     def now(self) -> Entry | None:
         """What is live, or None."""
         live = self.layout.live_slot()
-        release = self.layout.release_in(live) if live else None
-        generation = Generations(self._store, self.layout.configuration / live).current() if live else None
+        return self.held_by(live) if live else None
+
+    def held_by(self, slot: str) -> Entry | None:
+        """What a slot holds, as if it were live since now, or None."""
+        release = self.layout.release_in(slot)
+        generation = Generations(self._store, self.layout.configuration / slot).current()
         return Entry(release, generation.name, int(time.time())) if release and generation else None
 
     def before(self, release: str = "") -> Entry | None:

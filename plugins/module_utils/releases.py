@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.slipway.asgi.plugins.module_utils import bytecode
-from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, make_directory, write
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, make_directory, point, write
 from ansible_collections.slipway.asgi.plugins.module_utils.git import Repository
-from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, Layout, run
+from ansible_collections.slipway.asgi.plugins.module_utils.host import MANIFEST, SLOTS, Failed, Layout, run
 from ansible_collections.slipway.asgi.plugins.module_utils.sandbox import BUILD_USER, CERTIFICATES, end, sandboxed
 
 UV = "/opt/slipway/uv/bin/uv"
@@ -139,7 +140,7 @@ def build(
     credentials: Mapping[str, str] | None = None,
     uv: str = UV,
 ) -> None:
-    """Make a release from its inputs; one that is complete already is left alone.
+    """Make a release from its inputs; one that is there and whole is left alone.
 
     Args:
         layout: the app's paths.
@@ -152,14 +153,13 @@ def build(
     Raises:
         Failed: it cannot be built. Nothing that serves has changed, and the next build starts afresh.
     """
-    if layout.is_complete(identity):
+    if not layout.damage(identity):
         return
     _insist_on(inputs.packages)
     release = layout.release(identity)
     # What a run that was killed has left, which goes on by itself.
     end(f"slipway-{layout.name}-build")
-    if release.exists():
-        shutil.rmtree(release)
+    _make_room(layout, identity)
     make_directory(release)
     make_directory(layout.cache)
     for path in (release, layout.cache):
@@ -170,6 +170,22 @@ def build(
         # Half a release would be in nobody's way but that of a disk that is full.
         shutil.rmtree(release, ignore_errors=True)
         raise
+
+
+def _make_room(layout: Layout, identity: str) -> None:
+    """Take away what is left of a release; where a slot holds it, that goes on with it under another name."""
+    release = layout.release(identity)
+    holding = [slot for slot in SLOTS if layout.release_in(slot) == identity]
+    if holding:
+        aside = release.with_name(f".{identity}.{time.time_ns()}")
+        if release.exists():
+            # Without its marker nobody goes back to it.
+            (release / "complete").unlink(missing_ok=True)
+            release.rename(aside)
+        for slot in holding:
+            point(layout.slot(slot) / "release", f"../../releases/{aside.name}")
+    elif release.exists():
+        shutil.rmtree(release)
 
 
 def _build(
@@ -186,6 +202,7 @@ def _build(
         builder.shell(inputs.build, "build")
     builder.compile()
     _take_over(release)
+    write(File(MANIFEST, json.dumps(_sizes(release)).encode()), release / MANIFEST)
     facts = {"version": inputs.source.get("called") or "", "commit": commit, "python": str(python)}
     write(File("complete", json.dumps(facts).encode()), release / "complete")
 
@@ -347,7 +364,9 @@ class _Builder:
         """Compile what was installed, with what the live release has of it."""
         # What is live keeps the CPUs that it needs.
         processes = max(1, len(os.sched_getaffinity(0)) - round(os.getloadavg()[0]))
-        arguments = [str(processes), str(self.release), str(self.layout.live / "release")]
+        held = self.layout.release_in(self.layout.live_slot() or "")
+        before = os.devnull if held is None or self.layout.damage(held) else self.layout.release(held)
+        arguments = [str(processes), str(self.release), str(before)]
         python = f"{self.release}/.venv/bin/python"
         self.sandboxed([python, "-IS", "-c", inspect.getsource(bytecode), *arguments], "compiling the packages")
 
@@ -364,6 +383,18 @@ def _quoted(text: str) -> str:
     """A word of a netrc file, whatever is in it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def _sizes(release: Path) -> dict[str, int]:
+    """How large each file of a release is, by its path; of a link, what it names."""
+    found = {}
+    for parent, directories, files in os.walk(release):
+        for name in [*files, *directories]:
+            path = os.path.join(parent, name)
+            status = os.lstat(path)
+            if not stat.S_ISDIR(status.st_mode):
+                found[os.path.relpath(path, release)] = status.st_size
+    return found
 
 
 def _take_over(release: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pwd
@@ -31,7 +30,7 @@ from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
     write,
 )
 from ansible_collections.slipway.asgi.plugins.module_utils.history import Entry, History
-from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd, run
+from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd, lock, run
 from ansible_collections.slipway.asgi.plugins.module_utils.probes import Probe, ask_as, ask_front, ask_socket
 
 # What a SIGHUP takes up by itself; a change of anything else goes through the other slot.
@@ -124,27 +123,10 @@ class TakenBack(Failed):
         self.release = release
 
 
-@contextlib.contextmanager
-def locked(layout: Layout, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Keep every other deploy of this app out; the kernel lets go of the lock when this process ends, however it ends.
-
-    Raises:
-        Failed: another deploy did not finish within ``seconds``.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        make_directory(layout.home)
-        with open(layout.home / "lock", "w", encoding="ascii") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Whoever held it before may have removed the app, and the file with it.
-                if os.path.exists(handle.name) and os.path.samestat(os.fstat(handle.fileno()), os.stat(handle.name)):
-                    yield
-                    return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Failed(f"another deploy of {layout.name} is at work on this host; try again later") from None
-        time.sleep(PAUSE_SECONDS)
+def locked(layout: Layout, seconds: float = LOCK_SECONDS) -> contextlib.AbstractContextManager[None]:
+    """Keep every other deploy of this app out, as :func:`lock` does."""
+    busy = f"another deploy of {layout.name} is at work on this host; try again later"
+    return lock(layout.home / "lock", seconds, busy)
 
 
 class Slots:
@@ -179,6 +161,22 @@ class Slots:
         """What a release that is refused leaves, for an error."""
         return "what served still does" if self.layout.live_slot() else "nothing serves yet"
 
+    def standing(self) -> str:
+        """What is live when a run breaks off, for an error."""
+        live = self.layout.live_slot()
+        held = self.layout.release_in(live) if live else None
+        return f"{f'release {held}' if held else 'nothing'} is live, and the same run again finishes what is left"
+
+    def recover(self) -> None:
+        """Put the link ``live`` back where it was lost: to the slot that still holds what was live last."""
+        entries = self.history.entries()
+        if self.layout.live_slot() or not entries:
+            return
+        for slot in SLOTS:
+            if self.history.held_by(slot) == entries[-1]:
+                point(self.layout.live, f"slots/{slot}")
+                return
+
     def generations(self, slot: str) -> Generations:
         """The configurations of this app, and the link to the one of a slot."""
         return Generations(self.layout.configuration / "generations", self.layout.configuration / slot)
@@ -210,8 +208,13 @@ class Slots:
         switch: list[str] = []
         reload: list[str] = []
         tidy: list[str] = []
-        if self.layout.release_in(live) != release:
-            switch.append(f"release {self.layout.release_in(live)} is live")
+        held = self.layout.release_in(live)
+        if held != release:
+            switch.append(f"release {held} is live" if held else f"the link of slot {live} to its release is lost")
+        elif damage := self.layout.damage(release):
+            switch.append(f"release {release} is damaged: {damage}")
+        if not self.layout.has_socket(live):
+            switch.append(f"the link of slot {live} to its socket is lost")
         for path in self.differing(live, wanted):
             (reload if path in RELOADABLE else switch).append(f"{path} differs")
         if self.layout.reloading.is_symlink():
@@ -224,6 +227,8 @@ class Slots:
             tidy.append(f"{self._unit(idle, 'service')} still runs")
         if self.layout.switching.exists():
             tidy.append("a switch was not finished")
+        if self.layout.previous.is_symlink() and not self._has_assets():
+            tidy.append("the link previous names no release")
         tidy += [
             f"{unit} is not enabled"
             for slot in SLOTS
@@ -402,19 +407,22 @@ class Slots:
         return switch
 
     def under_way(self) -> Switch | None:
-        """The switch that a run which was cut off has left; one that never happened is put aside."""
+        """The switch that a run which was cut off has left; one that never happened, or is garbage, is put aside."""
         try:
-            switch = Switch(**json.loads(self.layout.switching.read_text()))
+            switch = Switch(**json.loads(self.layout.switching.read_bytes()))
         except FileNotFoundError:
+            return None
+        except (TypeError, ValueError):
+            self.layout.switching.unlink()
             return None
         if (self.layout.live_slot(), self.layout.release_in(switch.slot)) == (switch.slot, switch.release):
             return switch
-        self._restore_assets(switch)
+        self._restore_assets(switch.assets)
         self.layout.switching.unlink()
         return None
 
     def settle(self, probe: Probe) -> Switch | None:
-        """Verify a switch that was cut off before it was.
+        """Verify a switch that was cut off before it was; the link ``live`` is put back first, should it be lost.
 
         Returns:
             It, for :meth:`finish`, or None where nothing was cut off.
@@ -422,6 +430,7 @@ class Slots:
         Raises:
             TakenBack: it does not answer as it should.
         """
+        self.recover()
         switch = self.under_way()
         if switch is None or switch.verified:
             return switch
@@ -467,7 +476,7 @@ class Slots:
             self.systemd.call("start", "--no-block", self._unit(switch.before, "service"))
         else:
             self.layout.live.unlink()
-        self._restore_assets(switch)
+        self._restore_assets(switch.assets)
         self.layout.switching.unlink()
         self._turn_off(switch.slot)
 
@@ -497,6 +506,9 @@ class Slots:
         """Finish what a run that was cut off had left: enable both sockets, stop the idle slot, run a hook."""
         sockets = [self._unit(slot, "socket") for slot in SLOTS if self.layout.slot(slot).exists()]
         self.systemd.call("enable", *sockets)
+        if not self._has_assets():
+            back = self.history.before()
+            self._restore_assets(back and back.release)
         if switch := self.under_way():
             self.finish(switch)
         else:
@@ -505,9 +517,12 @@ class Slots:
     def _note(self, switch: Switch) -> None:
         write(File("switching", json.dumps(dataclasses.asdict(switch)).encode()), self.layout.switching)
 
-    def _restore_assets(self, switch: Switch) -> None:
-        if switch.assets:
-            point(self.layout.previous, f"releases/{switch.assets}")
+    def _has_assets(self) -> bool:
+        return self.layout.is_complete(self.layout.release_before() or "")
+
+    def _restore_assets(self, release: str | None) -> None:
+        if release:
+            point(self.layout.previous, f"releases/{release}")
         else:
             self.layout.previous.unlink(missing_ok=True)
 
@@ -558,6 +573,8 @@ class Slots:
         started = self.systemd.now()
         with self._timed("reload"):
             # Until the server has taken it up, this names the configuration that it runs with.
+            if generations.current() is None:
+                raise Failed(f"the configuration of slot {slot} is lost; playbooks/deploy.yml puts that right")
             if not self.layout.reloading.is_symlink():
                 point(self.layout.reloading, os.readlink(generations.link))
             settings = {file.path: file for file in files if file.path in RELOADABLE}

@@ -344,21 +344,26 @@ def main() -> None:
     try:
         with contextlib.nullcontext() if module.check_mode else locked(slots.layout):
             result = state(app, slots, module.check_mode)
-    except (Failed, LookupError, OSError) as error:
+    except (Failed, LookupError) as error:
         module.fail_json(msg=f"{app['name']}: {error}", **summary(slots))
+    except OSError as error:
+        # A disk that is full, for one, at whatever step.
+        module.fail_json(msg=f"{app['name']}: {error}; {slots.standing()}", **summary(slots))
     module.exit_json(**result, **summary(slots))
 
 
 def present(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     """Build the release where it is not complete yet."""
-    if slots.layout.is_complete(app["release"]):
+    if not slots.layout.damage(app["release"]):
         return {"changed": False}
     if not check:
+        # Not after the build, which takes its time.
+        slots.recover()
         started = time.monotonic()
         inputs = inputs_of(app, app["server"])
         try:
             build(slots.layout, app["release"], inputs, app["archive"], app["credentials"])
-        except Failed as error:
+        except (Failed, OSError) as error:
             raise Failed(f"the release cannot be built; {slots.still()}: {error}") from error
         slots.timings["build"] = round(time.monotonic() - started, 3)
     return {"changed": True}
@@ -428,6 +433,10 @@ def previous(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
         raise Failed(
             f"there is nothing to go back to: {what} was {'never ' if wanted else ''}live on this host, or it is gone; "
             "playbooks/releases.yml lists what there is"
+        )
+    if damage := slots.layout.damage(entry.release):
+        raise Failed(
+            f"release {entry.release} cannot be gone back to: {damage}; a deploy of its version builds it anew"
         )
     files = slots.recall(entry)
     diff = difference(slots, entry.release, slots.idle(), files)

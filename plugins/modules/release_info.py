@@ -94,9 +94,13 @@ def describe(layout: Layout) -> dict[str, Any]:
 
 
 def release(path: Path) -> dict[str, Any]:
-    """One release: its id, when it was built, in seconds of the epoch, and what of."""
+    """One release: its id, when it was built, in seconds of the epoch, and what of, unless its marker is garbage."""
     marker = path / "complete"
-    return {"id": path.name, "built": int(marker.stat().st_mtime), **json.loads(marker.read_text())}
+    found = {"id": path.name, "built": int(marker.stat().st_mtime)}
+    try:
+        return {**found, **json.loads(marker.read_bytes())}
+    except (TypeError, ValueError):
+        return found
 
 
 if __name__ == "__main__":

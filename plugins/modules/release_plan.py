@@ -192,7 +192,7 @@ def plan(
         work = slots.work(identity, fingerprints_of(app, secrets), state)
     except LookupError as error:
         work = Work(switch=[str(error)])
-    build = bool(work.switch) and not layout.is_complete(identity)
+    build = bool(work.switch and layout.damage(identity))
     fresh = live is None or layout.release_in(live) != identity
     return {
         "name": app["name"],

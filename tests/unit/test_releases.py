@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import py_compile
 import shutil
 import struct
 import subprocess
@@ -21,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import git
+from conftest import git, small_files
 
-from ansible_collections.slipway.asgi.plugins.module_utils import releases
+from ansible_collections.slipway.asgi.plugins.module_utils import bytecode, releases
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, Layout, Systemd, last_lines, run
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import Inputs, build, python_path, retire
 from ansible_collections.slipway.asgi.plugins.module_utils.slots import Slots
@@ -186,7 +187,7 @@ class TestBuild:
         modes = {path.stat().st_mode & 0o7777 for path in release.rglob("*") if not path.is_symlink()}
         assert modes <= {0o755, 0o644}
         assert (release / "src" / "main.py").stat().st_mode & 0o777 == 0o755
-        assert sorted(path.name for path in release.iterdir()) == [".venv", "complete", "server", "server.txt", "src"]
+        assert sorted(os.listdir(release)) == [".venv", "complete", "manifest", "server", "server.txt", "src"]
         assert list((release / "src" / "__pycache__").glob("main.*.pyc"))
 
     def test_compiles_what_the_live_release_has_not_compiled(self, bench: Bench) -> None:
@@ -198,7 +199,7 @@ class TestBuild:
         first = bench.build()
         bench.layout.live.parent.mkdir(exist_ok=True)
         (bench.layout.home / "slots/blue").mkdir(parents=True)
-        (bench.layout.home / "slots/blue/release").symlink_to(first)
+        (bench.layout.home / "slots/blue/release").symlink_to("../../releases/r1")
         bench.layout.live.symlink_to("slots/blue")
         second = bench.wheels / "second"
         second.mkdir()
@@ -226,6 +227,15 @@ class TestBuild:
         assert bench.python(release, "import same, sys; print(same.__loader__.get_code('same').co_filename)") == str(
             packages / "same.py"
         )
+
+    def test_that_there_is_no_room_for_what_is_compiled_already_is_not_passed_over(self, tmp_path: Path) -> None:
+        for name in ("before", "after"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "same.py").write_text(f"n = '{'x' * 9000}'\n")
+        py_compile.compile(str(tmp_path / "before" / "same.py"))
+        with small_files(5000), pytest.raises(OSError, match="File too large"):
+            bytecode.take_over(tmp_path / "after", tmp_path / "before")
+        assert bytecode.take_over(tmp_path / "after", tmp_path / "before") == 0
 
     def test_foreign_code_runs_shut_in_and_may_write_to_the_release_and_its_cache_alone(self, bench: Bench) -> None:
         bench.write(requirements__txt=wheel(bench.wheels, "locked", shared=""))
@@ -426,6 +436,41 @@ three = {{path = "{0}/three-1.0-py3-none-any.whl"}}
         bench.write(requirements__txt="# --hash=\n")
         assert not (bench.build() / "left").exists()
         assert bench.layout.is_complete("r1")
+
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            ("rm complete", "complete is gone"),
+            ("rm src/main.py", "src/main.py is gone"),
+            ("rm -r .venv", ".venv/"),
+            (": >src/main.py", "src/main.py is not as it was built"),
+            ("rm -r ../r1", "complete is gone"),
+        ],
+    )
+    def test_one_that_is_damaged_is_built_anew_and_a_slot_that_holds_it_goes_on_with_it(
+        self, bench: Bench, damage: str, said: str
+    ) -> None:
+        bench.write(requirements__txt=wheel(bench.wheels, "locked", shared=""), main__py="app = 1\n")
+        release = bench.build()
+        assert bench.layout.damage("r1") == ""
+        link = bench.layout.slot("blue") / "release"
+        link.parent.mkdir(parents=True)
+        link.symlink_to("../../releases/r1")
+        bench.layout.live.symlink_to("slots/blue")
+        (release / "src" / "lived").touch()
+        subprocess.run(["/bin/sh", "-ec", damage], cwd=release, check=True)
+        assert bench.layout.damage("r1").startswith(said)
+        bench.build()
+        assert bench.layout.damage("r1") == ""
+        assert not (release / "src" / "lived").exists()
+        aside = bench.layout.release_in("blue")
+        assert aside is not None and aside.startswith(".r1.")
+        assert (link / "src" / "lived").exists() == (damage != "rm -r ../r1")
+        assert not bench.layout.is_complete(aside)
+        # And goes, once no slot holds it.
+        assert retire(bench.layout, 5, {aside, "r1"}, remove) == []
+        assert retire(bench.layout, 5, {"r1"}, remove) == []
+        assert os.listdir(bench.layout.releases) == ["r1"]
 
     def test_a_link_that_a_build_backend_left_is_not_followed(
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

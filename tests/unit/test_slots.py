@@ -27,6 +27,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from conftest import small_files
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -667,6 +668,12 @@ class TestLock:
             with locked(host.layout, seconds=5):
                 pass
 
+    def test_only_root_can_hold_it(self, host: Host) -> None:
+        host.layout.home.mkdir(parents=True)
+        (host.layout.home / "lock").touch(0o644)
+        with locked(host.layout):
+            assert (host.layout.home / "lock").stat().st_mode & 0o777 == 0o600
+
     def test_another_app_is_not_kept_out(self, host: Host) -> None:
         with locked(host.layout), locked(Layout("blog", host.layout.root), seconds=0):
             pass
@@ -739,6 +746,126 @@ class TestWork:
             "gunicorn.conf.py differs",
             "slipway-shop@blue.service still runs",
         ]
+
+
+GARBAGE = [b"", b"{", b"\xff\xfe", b"5", b"[1]", b'{"a": 1}', b'[{"release": 5, "configuration": "1"}]']
+
+
+class TestBroken:
+    """What somebody has broken, whatever it was: the next run says so and puts it right, and one more has no work."""
+
+    @pytest.fixture
+    def live(self, host: Host) -> Host:
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"))
+        return host
+
+    @staticmethod
+    def breaks(path: Path, how: str) -> None:
+        """Break a link."""
+        path.unlink()
+        if how == "a directory":
+            path.mkdir()
+            (path / "of the user").touch()
+        elif how == "a file":
+            path.touch()
+        elif how != "missing":
+            path.symlink_to(how)
+
+    @staticmethod
+    def holds(host: Host) -> None:
+        """Insist that the next run serves what was served, and that there is nothing left to do."""
+        host.do("live", "r2")
+        assert host.ask()[1] == "r2"
+        assert host.work("r2") == Work()
+        assert host.do("live", "r2")["changed"] is False
+        assert host.do("live", host.release("r3"))["release"] == "r3"
+
+    @pytest.mark.parametrize("how", ["missing", "slots/red", "nonsense", "/slots/green", "a file", "a directory"])
+    def test_the_link_live_is_put_back_and_the_app_runs_on(self, live: Host, how: str) -> None:
+        pid = (live.systemd.directory / "slipway-shop@green.service" / "pid").read_text()
+        self.breaks(live.layout.live, how)
+        assert live.work("r2") == Work(switch=["nothing is live yet"])
+        live.do("live", "r2")
+        assert os.readlink(live.layout.live) == "slots/green"
+        assert live.ask()[1] == "r2"
+        assert (live.systemd.directory / "slipway-shop@green.service" / "pid").read_text() == pid
+        assert live.work("r2") == Work()
+        kept = list(live.layout.home.glob("live.*/of the user"))
+        assert len(kept) == (how == "a directory")
+
+    def test_a_lost_link_live_is_put_back_before_a_build(self, live: Host) -> None:
+        live.layout.live.unlink()
+        with pytest.raises(KeyError):
+            live.do("present", "r3")
+        assert live.ask()[1] == "r2"
+
+    def test_a_lost_link_live_after_a_lost_history_is_a_first_release(self, live: Host) -> None:
+        live.layout.live.unlink()
+        live.layout.history.unlink()
+        self.holds(live)
+
+    @pytest.mark.parametrize("how", ["missing", "../../releases", "r2", "/elsewhere/r2", "a file", "a directory"])
+    def test_a_slots_link_to_its_release(self, live: Host, how: str) -> None:
+        self.breaks(live.layout.slot("green") / "release", how)
+        assert live.work("r2").switch == ["the link of slot green to its release is lost"]
+        self.holds(live)
+
+    @pytest.mark.parametrize("how", ["missing", "/run/nobody.sock", "a file", "a directory"])
+    def test_a_slots_link_to_its_socket(self, live: Host, how: str) -> None:
+        self.breaks(live.layout.slot("green") / "socket", how)
+        assert live.work("r2").switch == ["the link of slot green to its socket is lost"]
+        self.holds(live)
+
+    @pytest.mark.parametrize("how", ["missing", "generations/99", "a file", "a directory"])
+    def test_a_slots_link_to_its_configuration(self, live: Host, how: str) -> None:
+        self.breaks(live.layout.configuration / "green", how)
+        assert "environment differs" in live.work("r2").switch
+        with pytest.raises(Failed, match="the configuration of slot green is lost; playbooks/deploy"):
+            live.do("reloaded", "r2", {"gunicorn.conf.py": "workers = 4"})
+        self.holds(live)
+
+    @pytest.mark.parametrize("how", ["nonsense", "releases/r9", "slots/blue"])
+    def test_the_link_previous(self, live: Host, how: str) -> None:
+        self.breaks(live.layout.previous, how)
+        assert live.work("r2") == Work(tidy=["the link previous names no release"])
+        live.do("live", "r2")
+        assert live.layout.release_before() == "r1"
+        assert live.work("r2") == Work()
+
+    def test_the_release_before_is_gone(self, live: Host) -> None:
+        shutil.rmtree(live.layout.release("r1"))
+        self.holds(live)
+
+    @pytest.mark.parametrize("text", GARBAGE)
+    def test_the_history(self, live: Host, text: bytes) -> None:
+        live.layout.history.write_bytes(text)
+        with pytest.raises(Failed, match="there is nothing to go back to"):
+            live.do("previous", "")
+        assert live.do("live", "r2")["changed"] is False
+        assert release_info.describe(live.layout)["previous"] is None
+        live.do("live", live.release("r3"))
+        assert live.do("previous", "")["release"] == "r2"
+
+    @pytest.mark.parametrize("text", GARBAGE)
+    def test_the_note_of_a_switch(self, live: Host, text: bytes) -> None:
+        live.layout.switching.write_bytes(text)
+        assert live.work("r2") == Work(tidy=["a switch was not finished"])
+        self.holds(live)
+
+    @pytest.mark.parametrize("text", GARBAGE)
+    def test_a_marker_whose_words_nobody_needs(self, live: Host, text: bytes) -> None:
+        (live.layout.release("r2") / "complete").write_bytes(text)
+        assert live.work("r2") == Work()
+        assert {"r1", "r2"} <= {found["id"] for found in release_info.describe(live.layout)["releases"]}
+
+    def test_a_release_that_has_lost_files_is_not_gone_back_to(self, live: Host) -> None:
+        (live.layout.release("r1") / "manifest").write_text('{"src/main.py": 7}')
+        with pytest.raises(
+            Failed, match=r"release r1 cannot be gone back to: src/main\.py is gone; a deploy of its ver"
+        ):
+            live.do("previous", "")
+        assert live.ask()[1] == "r2"
 
 
 class TestReload:
@@ -1225,6 +1352,31 @@ class TestPlan:
         assert (found["slot"], found["build"], found["migrate"]) == ("green", False, True)
         assert found["switch"] == ["release r1 is live"]
 
+    @pytest.mark.parametrize(
+        ("text", "damage"),
+        [
+            ('{"behaviour": 5}', "behaviour is not as it was built"),
+            ('{"behaviour": 4, "src/main.py": 7}', "src/main.py is gone"),
+            ("garbage", "manifest cannot be read"),
+            ("[5]", "manifest cannot be read"),
+        ],
+    )
+    def test_a_live_release_that_is_damaged_is_built_anew(self, host: Host, text: str, damage: str) -> None:
+        host.do("live", host.release("r1"))
+        manifest = host.layout.release("r1") / "manifest"
+        manifest.write_text('{"behaviour": 4}')
+        assert self.plan(host, "r1")["switch"] == []
+        manifest.write_text(text)
+        found = self.plan(host, "r1", migrate=True)
+        assert (found["switch"], found["build"]) == ([f"release r1 is damaged: {damage}"], True)
+        assert (found["slot"], found["migrate"]) == ("green", False)
+
+    def test_a_live_release_without_its_marker_is_built_anew(self, host: Host) -> None:
+        host.do("live", host.release("r1"))
+        (host.layout.release("r1") / "complete").unlink()
+        found = self.plan(host, "r1")
+        assert (found["switch"], found["build"]) == (["release r1 is damaged: complete is gone"], True)
+
     def test_a_switch_of_the_same_release_migrates_nothing(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         found = self.plan(host, "r1", {"environment": "A=2\n", "gunicorn.conf.py": "workers = 4"}, migrate=True)
@@ -1324,6 +1476,24 @@ class TestModules:
         assert second["msg"].startswith("shop: release r2 is refused; what served still does: ")
         assert (second["release"], second["slot"]) == ("r1", "blue")
         assert "probe" in second["timings"]
+
+    def test_a_disk_that_is_full_is_said_with_what_is_live(
+        self, host: Host, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = {
+            "app": {**self.app(host, host.release("r1")), "ready_path": "/ready"},
+            "front": {"user": host.front.user, "port": host.front.port},
+        }
+        self.run(release_module.main, arguments, capsys)
+        arguments["app"] = {**self.app(host, host.release("r2")), "ready_path": "/ready"}
+        with small_files(30):
+            found = self.run(release_module.main, arguments, capsys)
+        assert found["failed"] is True
+        assert f"shop: [Errno 27] File too large: '{host.layout.switching}'; release r1 is live, and" in found["msg"]
+        assert host.ask()[1] == "r1"
+        assert not host.runs("green")
+        assert not list(host.layout.root.rglob(".staging-*"))
+        assert self.run(release_module.main, arguments, capsys)["release"] == "r2"
 
     def test_release_plan(self, host: Host, capsys: pytest.CaptureFixture[str]) -> None:
         app = self.app(host, "")
