@@ -343,7 +343,11 @@ class Systemd:
     def journal(self, unit: str, since: float) -> str:
         """A unit's last lines since a time in seconds of the epoch, long ones without their middle."""
         command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=25", f"--unit={unit}"]
-        lines = run([*command, f"--since=@{since:.6f}"]).strip().splitlines()
+        try:
+            lines = run([*command, f"--since=@{since:.6f}"]).strip().splitlines()
+        except Failed as error:
+            # It is shown beside the reason of a failure, in whose place it must not come.
+            return str(error)
         return "\n".join(line if len(line) <= 600 else f"{line[:200]} [...] {line[-350:]}" for line in lines)
 
     def now(self) -> float:

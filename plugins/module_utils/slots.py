@@ -508,7 +508,7 @@ class Slots:
         self.systemd.call("enable", *sockets)
         if not self._has_assets():
             back = self.history.before()
-            self._restore_assets(back and back.release)
+            self._restore_assets(back.release if back else None)
         if switch := self.under_way():
             self.finish(switch)
         else:

@@ -600,5 +600,13 @@ class TestRun:
     def test_bytes_that_are_no_text(self) -> None:
         assert run(["printf", r"\377"]) == "\N{REPLACEMENT CHARACTER}"
 
+    def test_a_journal_that_cannot_be_read_hides_no_other_reason(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "journalctl").write_text("#!/bin/sh\necho no journal; exit 1\n")
+        (tmp_path / "journalctl").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        assert Systemd().journal("x.service", 0.0).endswith("failed with status 1:\nno journal")
+
     def test_last_lines(self) -> None:
         assert last_lines("\n a\nb\nc\n\n", 2) == "b\nc"
