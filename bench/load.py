@@ -30,6 +30,8 @@ ECHO = "/api/echo"
 SLOW = "/api/slow"
 # What a WebSocket is closed with by a server that goes while another one is there.
 SERVICE_RESTART = 1012
+# What a client sees whose idle connection nginx has closed just when it sends its next request; it may send it again.
+CLOSED_WHILE_IDLE = ("IncompleteReadError", "ConnectionResetError", "BrokenPipeError", "ConnectionAbortedError")
 
 
 @dataclasses.dataclass
@@ -68,6 +70,12 @@ class Report:
     silence: float = 0.0
     served: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
     lives: list[Life] = dataclasses.field(default_factory=list)
+
+    @property
+    def lost(self) -> collections.Counter[str]:
+        """What failed, by kind, without the connections that nginx closed while they were idle, as a reload lets it."""
+        idle = {kind for kind in self.failed if " kept: " in kind and kind.endswith(CLOSED_WHILE_IDLE)}
+        return collections.Counter({kind: count for kind, count in self.failed.items() if kind not in idle})
 
     def add(self, other: Report) -> None:
         """Count what another report counted as well."""

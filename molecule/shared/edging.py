@@ -8,14 +8,13 @@ import itertools
 import json
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from cryptography import x509
-from hosts import Site, aligned, play
+from hosts import Site, aligned, inside, play
 
 CA, DNS = "slipway-edge-ca", "slipway-edge-dns"
 APPS = {
@@ -43,16 +42,6 @@ ROWS: list[Seen] = []
 def table() -> Iterator[str]:
     """The lines of the table."""
     return aligned([(row.system, row.what, row.note or "-", "passed" if row.passed else "FAILED") for row in ROWS])
-
-
-def inside(container: str, script: str, given: str = "") -> str:
-    """Run a script as root in a container, and insist that it succeeds."""
-    command = ["docker", "exec", "-i", container, "sh", "-ec", script]
-    done = subprocess.run(
-        command, input=given, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def address(container: str) -> str:

@@ -75,6 +75,15 @@ class Site:
             return False
 
 
+def inside(container: str, script: str, given: str | bytes = "") -> str:
+    """Run a script as root in a container, and insist that it succeeds."""
+    command = ["docker", "exec", "-i", container, "sh", "-ec", script]
+    content = given.encode() if isinstance(given, str) else given
+    done = subprocess.run(command, input=content, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")
+    return done.stdout.decode()
+
+
 def ask_inside(host: Any, path: str) -> tuple[int, str]:
     """Status and body of what the site says to its own host."""
     status, _, body = host.check_output("python3 -c %s %s %s", ASK_INSIDE, DOMAIN, path).partition(" ")

@@ -3,13 +3,10 @@
 Nothing of what opens them may be seen anywhere: not in what a run says with -vvv, not in a process list, on no disk.
 """
 
-import base64
 import contextlib
 import hashlib
-import io
 import json
 import subprocess
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from deploying import TINY_APP
-from hosts import APP, Site, play
+from hosts import APP, Site, inside, play
+from packing import wheel
 
 TOKEN, PASSWORD = 'canary-token "#\\ $%', 'canary-password "#\\ $%'
 # What site.yml has to install for the app.
@@ -116,35 +114,13 @@ class Sources:
 
     def inside(self, script: str, given: str | bytes = "") -> str:
         """Run a script on the host as root."""
-        done = subprocess.run(
-            ["docker", "exec", "-i", self.container, "sh", "-ec", script],
-            input=given if isinstance(given, bytes) else given.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout.decode()
-        return done.stdout.decode()
+        return inside(self.container, script, given)
 
     def add_package(self) -> str:
         """Put a wheel into the index, and return the line of requirements that pins it."""
-        info = "acme-1.0.dist-info"
-        files = {
-            "acme.py": "NAME = b'acme'\n",
-            f"{info}/METADATA": "Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n",
-            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        }
-        record = [
-            f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()},"
-            for name, text in files.items()
-        ]
-        wheel = io.BytesIO()
-        with zipfile.ZipFile(wheel, "w") as stream:
-            for name, text in {**files, f"{info}/RECORD": "\n".join([*record, f"{info}/RECORD,,", ""])}.items():
-                stream.writestr(zipfile.ZipInfo(name), text)
-        name, digest = "acme-1.0-py3-none-any.whl", hashlib.sha256(wheel.getvalue()).hexdigest()
-        directory = f"{HOME}/web/simple/acme"
-        self.inside(f"mkdir {directory} && cat >{directory}/{name}", wheel.getvalue())
+        name, content = wheel("acme", "1.0", {"acme.py": "NAME = b'acme'\n"})
+        directory, digest = f"{HOME}/web/simple/acme", hashlib.sha256(content).hexdigest()
+        self.inside(f"mkdir {directory} && cat >{directory}/{name}", content)
         self.inside(f"cat >{directory}/index.html", f'<!DOCTYPE html><a href="{name}#sha256={digest}">{name}</a>')
         return f"acme==1.0 --hash=sha256:{digest}\n"
 

@@ -5,8 +5,8 @@ import time
 from typing import Any
 
 import pytest
-from edging import APPS, CA, NAMES, Edge, inside
-from hosts import wait_until
+from edging import APPS, CA, NAMES, Edge
+from hosts import inside, wait_until
 
 WAITING = "Each site goes on with the certificate that it has"
 
