@@ -60,10 +60,15 @@ deploys: ## deploys under load, and cut off, in small counts: a table at the end
 edge: ## certificates from a CA, and nginx against what it may meet: a table at the end
 	@$(MAKE) --no-print-directory molecule SCENARIO=edge
 
+.PHONY: faults
+faults: ## full disks, broken downloads, what somebody has broken by hand: a table at the end
+	@$(MAKE) --no-print-directory molecule SCENARIO=faults
+
 .PHONY: soak
-soak: ## both in full, which takes two hours
+soak: ## the three above in full, which takes two hours and a half
 	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory deploys
 	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory edge
+	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory faults
 
 .PHONY: judge
 judge: ## outside judges of TLS, headers, nginx, strange requests and slow clients: into docs/judges.md

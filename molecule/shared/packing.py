@@ -11,9 +11,9 @@ def wheel(name: str, version: str, files: Mapping[str, str]) -> tuple[str, bytes
     """Make a wheel of these files, and return its name and its content."""
     info = f"{name}-{version}.dist-info"
     texts = {
-        **files,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        **files,
     }
     digests = {path: hashlib.sha256(text.encode()).digest() for path, text in texts.items()}
     record = [

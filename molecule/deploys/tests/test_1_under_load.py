@@ -1,6 +1,5 @@
 """Deploys that nobody notices: under load that goes on from the first test of a host to its last."""
 
-import contextlib
 import hmac
 import re
 import time
@@ -18,6 +17,7 @@ from deploying import (
     Deploys,
     seconds_on_the_host,
 )
+from disks import small_releases
 from hosts import ROOT, look, wait_until
 
 SILENCE_SECONDS = 0.25
@@ -207,34 +207,18 @@ def test_what_is_broken_is_refused(deploys: Deploys, broken: str, soak: bool) ->
 def test_a_disk_that_is_full(deploys: Deploys) -> None:
     # Last of what is refused: the deploy that goes through at its end meets what all of them may have left.
     row = deploys.row("refused: a full disk while building; then the same with room")
-    with deploys.counted(row, LEAST), small_disk(deploys) as make_room:
+    with deploys.counted(row, LEAST), small_releases(deploys.site.container, "16m") as resize:
         before = deploys.footprint()
         wanted = deploys.release()
         output = deploys.refused(**wanted)
         assert deploys.footprint() == before
         assert "No space left on device" in output
         assert "what served still does" in output
-        make_room()
+        resize("1g")
         deploys.deploy(**wanted)
         deploys.whole()
         row.count = 1
     row.hold(releases=2, slots=2)
-
-
-@contextlib.contextmanager
-def small_disk(deploys: Deploys) -> Iterator[Callable[[], None]]:
-    """Lay a disk with little room over the releases; what becomes live there stays, on the disk beneath."""
-    run = deploys.host.check_output
-    run("mkdir -p /mnt/small /mnt/beneath && mount -t tmpfs -o size=16m tmpfs /mnt/small")
-    run("mkdir /mnt/small/new /mnt/small/work")
-    layers = f"lowerdir={HOME}/releases,upperdir=/mnt/small/new,workdir=/mnt/small/work"
-    run(f"mount --bind {HOME} /mnt/beneath && mount --make-private /mnt/beneath")
-    run(f"mount -t overlay -o {layers} overlay {HOME}/releases")
-    try:
-        yield lambda: run("mount -o remount,size=1g /mnt/small")
-        run(f"cp -a {HOME}/releases/$(basename $(readlink {HOME}/live/release)) /mnt/beneath/releases/")
-    finally:
-        run(f"umount --lazy {HOME}/releases && umount /mnt/beneath && umount --lazy /mnt/small")
 
 
 @pytest.mark.only("debian-13")
