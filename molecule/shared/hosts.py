@@ -29,10 +29,11 @@ print(head.split()[1], body)
 
 @dataclasses.dataclass
 class Site:
-    """The site of a host, behind the ports that its container publishes; only its own certificate is trusted."""
+    """A site of a host, behind the ports that its container publishes; only its own certificate is trusted."""
 
     container: str
     certificate: str
+    domain: str = DOMAIN
 
     def port(self, inside: int) -> int:
         """The port on this machine behind which a port of the host lies."""
@@ -53,13 +54,13 @@ class Site:
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Ask over HTTPS, as a client does that found the address in DNS."""
-        headers = {"Host": DOMAIN, **options.pop("headers", {})}
+        headers = {"Host": self.domain, **options.pop("headers", {})}
         with httpx.Client(verify=self.tls, http2=options.pop("http2", False), trust_env=False, timeout=20) as client:
             return client.request(
                 method,
                 f"https://127.0.0.1:{self.port(443)}{path}",
                 headers=headers,
-                extensions={"sni_hostname": DOMAIN},
+                extensions={"sni_hostname": self.domain},
                 **options,
             )
 
@@ -105,10 +106,10 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.3)
 
 
-def look(host: Any) -> dict[str, Any]:
+def look(host: Any, app: str = APP) -> dict[str, Any]:
     """What is live now: the slot, its unit, the master's pid and the workers'."""
-    slot = host.check_output(f"basename $(readlink /srv/slipway/{APP}/live)")
-    unit = f"slipway-{APP}@{slot}.service"
+    slot = host.check_output(f"basename $(readlink /srv/slipway/{app}/live)")
+    unit = f"slipway-{app}@{slot}.service"
     master = host.check_output(f"systemctl show --property=MainPID --value {unit}")
     workers = host.run(f"pgrep --parent {master}").stdout.split()
     return {"slot": slot, "unit": unit, "master": master, "workers": set(workers)}
