@@ -64,11 +64,13 @@ edge: ## certificates from a CA, and nginx against what it may meet: a table at 
 faults: ## full disks, broken downloads, what somebody has broken by hand: a table at the end
 	@$(MAKE) --no-print-directory molecule SCENARIO=faults
 
+.PHONY: hardening
+hardening: ## what an intruder in an app can do, and where a secret might be: tables at the end
+	@$(MAKE) --no-print-directory molecule SCENARIO=hardening
+
 .PHONY: soak
-soak: ## the three above in full, which takes two hours and a half
-	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory deploys
-	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory edge
-	@SLIPWAY_SOAK=1 $(MAKE) --no-print-directory faults
+soak: ## these four in full, which takes about three hours
+	@for target in deploys edge faults hardening; do SLIPWAY_SOAK=1 $(MAKE) --no-print-directory $$target || exit; done
 
 .PHONY: judge
 judge: ## outside judges of TLS, headers, nginx, strange requests and slow clients: into docs/judges.md
