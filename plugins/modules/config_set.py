@@ -77,9 +77,10 @@ options:
         description: With V(absent), remove only a link, and only one to this.
         type: str
       keep:
-        description: Keep what lay at the absolute path before, once, with C(.before-slipway) after its name.
-        type: bool
-        default: false
+        description:
+          - Where to keep what lay at the absolute path before the first change, for M(slipway.asgi.removal). It is on
+            the same file system.
+        type: path
   validate:
     description:
       - A command that must succeed before the new generation becomes current. C({root}) in it stands for a copy of the
@@ -90,6 +91,18 @@ options:
   apply:
     description: A command that makes the host take up the set, run after a change. It needs O(pending).
     type: str
+  in_force:
+    description:
+      - A command that succeeds where the host goes by the set as it lies there. Where it does not, O(apply) is run
+        though no file has changed. It is asked in check mode, too.
+    type: str
+  confirm:
+    description:
+      - For a change that could lock its author out. So many seconds the controller has to come back by a connection
+        that is new, else the host undoes the change, also after a restart or when the controller is gone. A change that
+        O(apply) fails for is undone as well.
+      - O(apply) then has to suit both, the files being there and not; and only files with an absolute path are undone.
+    type: int
 attributes:
   check_mode:
     support: full
@@ -116,6 +129,15 @@ EXAMPLES = r"""
       - {path: /etc/sysctl.d/60-slipway.conf, template: sysctl.conf.j2}
     apply: sysctl --quiet --load /etc/sysctl.d/60-slipway.conf
     pending: /var/lib/slipway/pending/sysctl
+
+- name: Let SSH take keys alone, unless that keeps us out
+  slipway.asgi.config_set:
+    files:
+      - {path: /etc/ssh/sshd_config.d/10-keys.conf, content: "PasswordAuthentication no\n"}
+    validate: /usr/sbin/sshd -t -f {root}/etc/ssh/sshd_config.d/10-keys.conf
+    apply: systemctl reload ssh
+    pending: /var/lib/slipway/pending/ssh
+    confirm: 30
 """
 
 RETURN = r"""
@@ -156,11 +178,11 @@ from ansible_collections.slipway.asgi.plugins.module_utils.generations import (
     Generations,
     lies_at,
     make_directory,
-    read_all,
     sync_directory,
     write,
 )
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, alone
+from ansible_collections.slipway.asgi.plugins.module_utils.way_back import WayBack
 
 
 class Refused(Exception):
@@ -184,22 +206,25 @@ def main() -> None:
                     "group": {"type": "str", "default": "root"},
                     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
                     "target": {"type": "str"},
-                    "keep": {"type": "bool", "default": False},
+                    "keep": {"type": "path"},
                 },
                 "required_if": [("state", "present", ["content"])],
             },
             "validate": {"type": "str"},
             "apply": {"type": "str"},
+            "in_force": {"type": "str"},
+            "confirm": {"type": "int"},
+            "confirmed": {"type": "bool", "default": False},
             "pending": {"type": "path"},
             "service": {"type": "str"},
         },
-        required_by={"apply": ["pending"]},
+        required_by={"apply": ["pending"], "in_force": ["apply"], "confirm": ["apply"]},
         supports_check_mode=True,
     )
     try:
         with alone(None if module.check_mode else module.params["pending"]):
             result = converge(module.params, check=module.check_mode)
-    except (Failed, Refused, LookupError, OSError) as error:
+    except (Refused, Failed, LookupError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 
@@ -218,6 +243,9 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
         Refused: the set was not accepted; what was in force before still is.
     """
     store = options.get("store")
+    way_back = _way_back(options)
+    if way_back and not check and not options.get("confirmed"):
+        way_back.settle()
     files = [File.of(entry) for entry in options["files"] if entry["state"] == "present"]
     inside = [file for file in files if store and not file.path.startswith("/")]
     outside = [file for file in files if file not in inside]
@@ -230,10 +258,13 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
     staged = generations.differing({file.path: Fingerprint.of(file) for file in inside}) if generations else []
     written = [file for file in outside if not lies_at(file, Path(file.path))]
     changed = [*staged, *(file.path for file in written), *map(str, absent)]
+    if way_back and options.get("confirmed"):
+        return _confirmed(way_back, changed)
+    drifted = bool(options.get("in_force")) and not _succeeds(shlex.split(options["in_force"]))
 
     after = {file.path: file.content.decode() for file in files}
     result: dict[str, Any] = {
-        "changed": bool(changed) or bool(marker and marker.exists()),
+        "changed": bool(changed) or drifted or bool(marker and marker.exists()),
         "changed_files": changed,
         "diff": [
             {
@@ -253,42 +284,72 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
     if check:
         return result
 
+    if changed and validate and staged:
+        _validate(validate, inside, str(generations.link) if generations else "")
+    elif changed and validate and not store:
+        _validate(validate, files, "")
+    if marker and result["changed"]:
+        make_directory(marker.parent)
+        marker.touch()
+    if way_back and result["changed"]:
+        # Where the host did not go by the files, going back to them would be a change, too: then it is to none of them.
+        touched = [*(Path(file.path) for file in (outside if drifted else written)), *absent]
+        back = [path for path in touched if path.exists() and not drifted]
+        way_back.prepare(back, [path for path in touched if path not in back])
     if changed:
-        if validate and staged:
-            _validate(validate, inside, str(generations.link) if generations else "")
-        elif validate and not store:
-            _validate(validate, files, "")
-        if marker:
-            make_directory(marker.parent)
-            marker.touch()
         if generations and staged:
             generations.activate(generations.stage(inside))
             generations.prune(generations.newest(2))
-        kept = {entry["path"] for entry in options["files"] if entry.get("keep")}
-        for path in [Path(file.path) for file in written if file.path in kept]:
-            _keep(path)
+        kept = {Path(entry["path"]): Path(entry["keep"]) for entry in options["files"] if entry.get("keep")}
+        for path in [*(Path(file.path) for file in written), *absent]:
+            if path in kept:
+                _keep(path, kept[path])
         for path in absent:
             path.unlink()
             sync_directory(path.parent)
         for file in written:
             write(file, Path(file.path))
     if apply and result["changed"]:
-        _run(shlex.split(apply))
-        if marker:
+        try:
+            _run(shlex.split(apply))
+        except Refused as error:
+            if way_back:
+                way_back.go()
+                raise Refused(f"{error}\nThe change is undone.") from error
+            raise
+        if way_back:
+            result["unconfirmed"] = True
+        elif marker:
             marker.unlink(missing_ok=True)
     if generations:
         result["generation"] = str(generations.current())
     return result
 
 
+def _way_back(options: dict[str, Any]) -> WayBack | None:
+    if not options.get("confirm"):
+        return None
+    paths = [Path(entry["path"]) for entry in options["files"] if entry["path"].startswith("/")]
+    return WayBack(Path(options["pending"]), shlex.split(options["apply"]), options["confirm"], paths)
+
+
+def _confirmed(way_back: WayBack, differing: list[str]) -> dict[str, Any]:
+    if not way_back.confirm() and differing:
+        raise Refused(
+            f"this host saw no new connection within {way_back.seconds} seconds of the change, and has undone it: "
+            f"{', '.join(differing)}"
+        )
+    return {"changed": True}
+
+
 def _runs(service: str) -> bool:
     """Whether a service is active and enabled."""
-    questions = ("is-active", "is-enabled")
+    return all(_succeeds(["systemctl", "--quiet", question, service]) for question in ("is-active", "is-enabled"))
+
+
+def _succeeds(command: list[str]) -> bool:
     try:
-        return all(
-            subprocess.run(["systemctl", "--quiet", question, service], check=False).returncode == 0
-            for question in questions
-        )
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
     except FileNotFoundError:
         return False
 
@@ -301,12 +362,12 @@ def _unwanted(entry: dict[str, Any]) -> bool:
     return os.path.lexists(path)
 
 
-def _keep(path: Path) -> None:
+def _keep(path: Path, kept: Path) -> None:
     """Keep what was there before the first of our own files, for a later removal."""
-    kept = path.with_name(f"{path.name}.before-slipway")
-    if path.is_file() and not kept.exists():
-        found = next(file for file in read_all(path.parent, [path.name]))
-        write(File(str(kept), found.content, found.mode, found.owner, found.group), kept)
+    if os.path.lexists(path) and not os.path.lexists(kept):
+        make_directory(kept.parent)
+        os.link(path, kept, follow_symlinks=False)
+        sync_directory(kept.parent)
 
 
 def _validate(command: str, files: list[File], link: str) -> None:

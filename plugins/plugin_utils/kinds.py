@@ -49,8 +49,9 @@ def app_name(value: Any) -> None:
     """An app's name, which becomes part of user, unit and socket names (31 characters at most for a user)."""
     if not isinstance(value, str) or not APP_NAME.fullmatch(value):
         raise ValueError("a name is 1 to 23 lower-case letters, digits and dashes, and begins with a letter")
-    # slipway-build is a user, slipway-wake a unit, slipway-shop-check a unit of the app shop.
-    if re.fullmatch(r"build|wake|certificates|.*-(build|check|migrate)", value):
+    # slipway-build is a user, slipway-wake a unit, slipway-shop-check a unit of the app shop, and what root does with
+    # /var/lib/slipway/pending must not be an app's.
+    if re.fullmatch(r"acme|build|certificates|pending|wake|.*-(build|check|migrate)", value):
         raise ValueError("this name is taken by Slipway itself; choose another")
 
 

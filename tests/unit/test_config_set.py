@@ -341,10 +341,17 @@ class TestMixed:
         path.write_text("the distribution's")
         path.chmod(0o640)
         for content in ("one", "two"):
-            self.run(config, path=str(path), content=content, keep=True)
+            self.run(config, path=str(path), content=content, keep=str(kept))
             assert path.read_text() == content
             assert kept.read_text() == "the distribution's"
             assert stat.S_IMODE(kept.stat().st_mode) == 0o640
+
+    def test_a_link_that_goes_is_kept_too(self, config: Set, tmp_path: Path) -> None:
+        link, kept = tmp_path / "default", tmp_path / "kept/default"
+        link.symlink_to("../sites-available/default")
+        self.run(config, path=str(link), keep=str(kept))
+        assert not os.path.lexists(link)
+        assert os.readlink(kept) == "../sites-available/default"
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["generation", "in place"])
@@ -481,7 +488,7 @@ def test_files_outside_of_the_store_follow_the_set_and_what_was_there_is_kept(tm
             {"path": "inner.conf", "content": "inner", "state": "present", **me},
             {"path": str(placeholder), "state": "absent", "target": target},
             {"path": str(other), "state": "absent", "target": target},
-            {"path": str(entry), "content": "ours", "state": "present", "keep": True, **me},
+            {"path": str(entry), "content": "ours", "state": "present", "keep": f"{entry}.before-slipway", **me},
         ],
     }
     first = converge(options, check=False)

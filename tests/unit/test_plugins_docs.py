@@ -37,6 +37,7 @@ ADDED = {
         *("apps.precheck", "apps.eab_kid", "credentials", "eab_hmac_keys"),
     ],
     "certificates": ["apps.fullchain", "apps.issued", "privkeys"],
+    "config_set": ["confirmed"],
     "release_plan": ["apps.*"],
 }
 COMPARED: dict[str, Any] = {"type": "str", "elements": None, "required": False, "default": None, "choices": None}
