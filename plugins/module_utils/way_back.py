@@ -130,7 +130,7 @@ class WayBack:
             write(dataclasses.replace(found, path=str(former)), former)
             steps.append(f"! test -e {_quoted(former)} || mv --force {_quoted(former)} {_quoted(path)}")
         service, script = self._service, self._script
-        directories = " ".join(sorted({str(path.parent) for path in self.paths}))
+        directories = " ".join(sorted({f"-{path.parent}" for path in self.paths}))
         text = _SERVICE.format(seconds=self.seconds, script=script, directories=directories)
         write(File(str(service), text.encode()), service)
         text = _SCRIPT.format(

@@ -115,7 +115,7 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         ),
         *(
             (value, "taken by Slipway itself; choose another")
-            for value in "acme build certificates pending wake shop-build shop-check shop-migrate".split()
+            for value in ("acme", "build", "certificates", "pending", "wake", "a-build", "a-check", "a-migrate")
         ),
     ],
     "domain": [

@@ -137,3 +137,23 @@ def test_the_kernel_and_the_journal() -> None:
     files = render("host", entries, {}, host_journal_max="300M")
     assert "net.core.somaxconn = 4096" in files["sysctl"]
     assert "Storage=persistent\nSystemMaxUse=300M" in files["journald"]
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("", {"Automatic-Reboot": "false"}),
+        ("04:00", {"Automatic-Reboot": "true", "Automatic-Reboot-Time": "04:00"}),
+    ],
+)
+def test_updates_restart_the_host_at_the_time_that_is_said_or_never(time: str, expected: dict[str, str]) -> None:
+    text = render("host", [{"path": "apt", "template": "apt.conf.j2"}], {}, host_reboot_at=time)["apt"]
+    assert dict(re.findall(r'^Unattended-Upgrade::(\S+) "(.*)";$', text, re.MULTILINE)) == expected
+    assert set(re.findall(r'^APT::Periodic::\S+ "(.*)";$', text, re.MULTILINE)) == {"1"}
+
+
+def test_ssh_takes_no_password_and_loosens_nothing() -> None:
+    text = render("host", [{"path": "sshd", "template": "sshd.conf.j2"}], {})["sshd"]
+    settings = [line.strip() for line in text.splitlines() if line and not line.startswith("#")]
+    no = ["PasswordAuthentication no", "KbdInteractiveAuthentication no"]
+    assert settings == [*no, "Match User root", *no]
