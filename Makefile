@@ -68,6 +68,10 @@ faults: ## full disks, broken downloads, what somebody has broken by hand: a tab
 hardening: ## what an intruder in an app can do, and where a secret might be: tables at the end
 	@$(MAKE) --no-print-directory molecule SCENARIO=hardening
 
+.PHONY: removal
+removal: ## a host before Slipway and after it, compared file by file and unit by unit
+	@$(MAKE) --no-print-directory molecule SCENARIO=removal
+
 .PHONY: soak
 soak: ## these four in full, which takes about three hours
 	@for target in deploys edge faults hardening; do SLIPWAY_SOAK=1 $(MAKE) --no-print-directory $$target || exit; done

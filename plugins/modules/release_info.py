@@ -72,8 +72,8 @@ def main() -> None:
 
 
 def layouts(root: Path = Path("/")) -> list[Layout]:
-    """The apps that have anything to serve from on this host."""
-    names = [path.parent.name for path in sorted((root / "srv/slipway").glob("*/releases"))]
+    """The apps that have anything to serve from on this host, or whose removal was cut off."""
+    names = [path.name for path in sorted((root / "srv/slipway").glob("*"))]
     return [Layout(name, root) for name in names if APP_NAME.fullmatch(name)]
 
 
@@ -82,7 +82,7 @@ def describe(layout: Layout) -> dict[str, Any]:
     history = History(layout)
     now, back = history.now(), history.before()
     known = [entry for entry in history.entries() if entry == now]
-    releases = [release(path) for path in layout.releases.iterdir() if layout.is_complete(path.name)]
+    releases = [release(path) for path in layout.releases.glob("*") if layout.is_complete(path.name)]
     return {
         "name": layout.name,
         "slot": layout.live_slot(),
