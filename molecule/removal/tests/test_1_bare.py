@@ -1,0 +1,62 @@
+"""A bare host is bare again."""
+
+import copy
+import socket
+
+import pytest
+from conftest import RESTS, Host
+from hosts import STATE, wait_until
+
+pytestmark = pytest.mark.only("bare")
+
+# What stays of an app until its data is meant, too.
+KEPT = {
+    "file": {
+        "/var/lib/slipway": "data",
+        "/var/lib/slipway/guestbook*": "data",
+        "/etc/slipway": "certificates",
+        "/etc/slipway/certificates*": "certificates",
+        "/var/lib/slipway-acme*": "certificates",
+        "/etc/sysusers.d/slipway-*.conf": "whose these are",
+    },
+    "user": {"slipway-guestbook": "whose these are", "slipway-acme": "whose these are"},
+    "group": {"slipway-guestbook": "whose these are", "slipway-acme": "whose these are"},
+}
+
+
+def test_a_host_is_as_it_was(removal: Host) -> None:
+    host = removal.host
+    before = removal.snapshot()
+    removal.play()
+    assert removal.site.is_up()
+
+    rests = copy.deepcopy(RESTS)
+    for kind, patterns in KEPT.items():
+        rests[kind].update(patterns)
+    said = removal.remove()
+    assert "The apps' data and users stay" in said
+    assert removal.unexplained(before, rests) == []
+    assert host.file(f"{STATE}/guestbook.sqlite3").user == "slipway-guestbook"
+    assert host.file("/etc/slipway/certificates/guestbook/privkey.pem").mode == 0o600
+    assert host.check_output("ls -A /etc/slipway /var/lib/slipway") == (
+        "/etc/slipway:\ncertificates\n\n/var/lib/slipway:\nguestbook"
+    )
+
+    said = removal.remove("-e", "remove_data=true")
+    assert "data and users stay" not in said
+    assert removal.unexplained(before) == []
+    said = removal.remove("-e", "remove_data=true")
+    assert " changed=0 " in said and "Slipway was not on this host" in said
+
+
+def test_its_ports_are_open_again(removal: Host) -> None:
+    removal.host.check_output("systemd-run --quiet --unit=listener python3 -m http.server 9000")
+    address = removal.site.address.removeprefix("https://")
+
+    def is_open() -> bool:
+        with socket.socket() as asking:
+            asking.settimeout(2)
+            return asking.connect_ex((address, 9000)) == 0
+
+    wait_until(is_open, 30, "a listener is reached from outside")
+    removal.host.check_output("systemctl stop listener")
