@@ -10,8 +10,9 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.asgi.plugins.plugin_utils.render import render_files
 
-# Between two tries to reach a host again, in seconds.
-PAUSE_SECONDS = 2.0
+# Between two tries to reach a host again, in seconds; sshd counts a failed login for 5 (PerSourcePenalties), and at 15
+# it listens to this controller no more.
+PAUSE_SECONDS = 5.0
 
 
 class ActionModule(ActionBase):
