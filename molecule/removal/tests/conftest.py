@@ -1,122 +1,22 @@
 """A host before Slipway and after it, and what is left."""
 
-import fnmatch
-import json
-import subprocess
-from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from fixtures import pytest_collection_modifyitems, pytest_configure
-from hosts import ROOT, Site, aligned, play
+from removing import HOSTS, Host, table
 
 __all__ = ["pytest_collection_modifyitems", "pytest_configure"]
-
-Snapshot = dict[str, dict[str, str]]
-
-# By kind and shell pattern, what differs afterwards, and why it may.
-RESTS = {
-    "file": {
-        "/etc/*-": "what useradd and its like keep of the file before",
-        "/etc/.pwd.lock": "their lock",
-        "/etc/group": "compared user by user",
-        "/etc/gshadow": "compared user by user",
-        "/etc/passwd": "compared user by user",
-        "/etc/shadow": "compared user by user",
-        "/root/.ansible*": "Ansible's own",
-        "/usr/*/__pycache__*": "what Python compiled when Ansible ran",
-        "/var/cache/apt/*": "apt's cache",
-        "/var/cache/debconf/*": "what packages asked when they came",
-        "/var/cache/ldconfig/*": "the linker's cache",
-        "/etc/ld.so.cache": "the linker's cache",
-        "/var/lib/apt/*": "what apt knows of packages",
-        "/var/lib/dpkg/*": "what dpkg knows of packages",
-        "/var/lib/systemd/*": "systemd's own clocks",
-        "/var/log/*": "what was logged",
-    },
-    "user": {"systemd-timesync": "Debian's packages leave their users"},
-    "group": {"systemd-timesync": "Debian's packages leave their users"},
-    "active unit": {"apt-daily*.service": "apt's own timers"},
-    "limit": {
-        "fs/*-nr": "a count",
-        "fs/*-state": "a count",
-        "fs/inode-nr": "a count",
-        "kernel/ns_last_pid": "a count",
-        "kernel/perf*": "the machine's beneath the container",
-        "kernel/pty/nr": "a count",
-        "kernel/random/*": "random",
-        "net/netfilter/*": "of connections that are followed, once a firewall has asked for that",
-        "vm/*": "the machine's beneath the container",
-    },
-}
-
-
-class Host:
-    """One host of the scenario."""
-
-    def __init__(self, host: Any) -> None:
-        self.host = host
-        self.container = str(host.backend.get_hostname())
-        self.left: Counter[tuple[str, str]] = Counter()
-
-    def snapshot(self) -> Snapshot:
-        """What it is now."""
-        program = (ROOT / "molecule/removal/snapshot.py").read_text()
-        command = ["docker", "exec", "-i", self.container, "python3", "-"]
-        done = subprocess.run(command, input=program, capture_output=True, text=True, check=True)
-        found: Snapshot = json.loads(done.stdout)
-        return found
-
-    def unexplained(self, before: Snapshot, rests: Mapping[str, Mapping[str, str]] = RESTS) -> list[str]:
-        """What differs from a snapshot and has no reason; what has one is counted."""
-        after = self.snapshot()
-        bad = []
-        self.left.clear()
-        for kind in before:
-            for name in sorted(before[kind].keys() | after[kind].keys()):
-                was, now = before[kind].get(name), after[kind].get(name)
-                if was == now:
-                    continue
-                known = [reason for pattern, reason in rests.get(kind, {}).items() if fnmatch.fnmatch(name, pattern)]
-                if known:
-                    self.left[kind, known[0]] += 1
-                else:
-                    bad.append(f"{kind} {name}: {was} -> {now}")
-        return bad
-
-    @property
-    def site(self) -> Site:
-        """Its app's site, as long as that is there."""
-        found = self.host.file("/etc/slipway/certificates/guestbook/fullchain.pem")
-        return Site(self.container, found.content_string if found.exists else "")
-
-    def play(self, playbook: str = "site", *arguments: str) -> str:
-        """Run a playbook."""
-        return play(self.container, *arguments, playbook=playbook)
-
-    def remove(self, *arguments: str) -> str:
-        """Take Slipway away."""
-        return self.play("remove", "-e", "everything=true", *arguments)
-
-
-HOSTS: dict[str, Host] = {}
 
 
 @pytest.fixture(scope="module")
 def removal(host: Any) -> Host:
     """The host."""
-    name = str(host.backend.get_hostname())
-    return HOSTS.setdefault(name, Host(host))
+    return HOSTS.setdefault(str(host.backend.get_hostname()), Host(host))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print what was left on each host, and why."""
     terminalreporter.section("left after a removal")
-    cells = [
-        (name, kind, str(count), reason)
-        for name, host in HOSTS.items()
-        for (kind, reason), count in sorted(host.left.items())
-    ]
-    for line in aligned([("host", "what", "count", "why"), *cells]):
+    for line in table():
         terminalreporter.write_line(line)

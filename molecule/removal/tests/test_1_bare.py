@@ -4,8 +4,8 @@ import copy
 import socket
 
 import pytest
-from conftest import RESTS, Host
 from hosts import STATE, wait_until
+from removing import RESTS, Host
 
 pytestmark = pytest.mark.only("bare")
 

@@ -2,9 +2,9 @@
 
 import httpx
 import pytest
-from conftest import Host
 from deploying import kill_all
 from hosts import start, wait_until
+from removing import Host
 
 pytestmark = pytest.mark.only("own")
 
