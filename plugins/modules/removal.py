@@ -10,7 +10,6 @@ description:
   - Takes away units, users, files and packages in one call, and puts back what was there before. What is not there is
     gone already, so that a run that was cut off is finished by the next one.
   - The order is that of the options.
-  - A directory that is empty then goes, too, unless a package has brought it.
 author: The Slipway developers (@slipway)
 version_added: 0.1.0
 options:
@@ -60,6 +59,11 @@ options:
   pending:
     description: A file that exists until O(apply) has succeeded.
     type: path
+  directories:
+    description: Directories that go if they are empty then.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode:
     support: full
@@ -110,7 +114,6 @@ import pwd
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,6 +143,7 @@ def main() -> None:
             "packages": {"type": "list", "elements": "str", "default": []},
             "apply": {"type": "str"},
             "pending": {"type": "path"},
+            "directories": {"type": "list", "elements": "path", "default": []},
         },
         required_by={"apply": ["pending"]},
         supports_check_mode=True,
@@ -175,12 +179,14 @@ def remove(options: dict[str, Any], check: bool, systemd: Systemd) -> dict[str, 
     users = [user for account in accounts for user in _users_of(account)]
     paths = _found(map(Path, options["paths"]))
     going, needed = packages.removable(options["packages"]) if options["packages"] else ([], [])
+    directories = [Path(path) for path in options["directories"]]
     removed = [
         *(f"unit {path.name}" for path in units),
         *(f"Slipway's {target}" for _, target in restored),
         *(f"user {user}" for user in users),
         *(f"path {path}" for path in [*accounts, *paths]),
         *(f"package {name}" for name in going),
+        *(f"path {path}" for path in directories if _is_empty(path)),
     ]
     marker = Path(options["pending"]) if options["pending"] else None
     unfinished = marker is not None and marker.exists()
@@ -216,7 +222,9 @@ def remove(options: dict[str, Any], check: bool, systemd: Systemd) -> dict[str, 
     if options["apply"]:
         run(shlex.split(options["apply"]))
     if marker:
-        _remove(marker)
+        marker.unlink(missing_ok=True)
+    for directory in filter(_is_empty, directories):
+        directory.rmdir()
     return result
 
 
@@ -233,8 +241,8 @@ def _remove_units(paths: Sequence[Path], systemd: Systemd) -> None:
         systemd.call("reset-failed", *failed)
     for path in paths:
         _remove(path)
-    for wanting in UNITS.glob("*.wants"):
-        _prune(wanting)
+    for wanting in filter(_is_empty, UNITS.glob("*.wants")):
+        wanting.rmdir()
     systemd.call("daemon-reload")
 
 
@@ -243,19 +251,10 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-    _prune(path.parent)
 
 
-def _prune(directory: Path) -> None:
-    """Remove a directory and its parents as far as they are empty, and no package has brought them."""
-    while directory.exists() and not any(directory.iterdir()) and not _is_packaged(directory):
-        directory.rmdir()
-        directory = directory.parent
-
-
-def _is_packaged(directory: Path) -> bool:
-    found = subprocess.run(["dpkg-query", "--search", str(directory)], check=False, capture_output=True)
-    return found.returncode == 0
+def _is_empty(directory: Path) -> bool:
+    return directory.is_dir() and not any(directory.iterdir())
 
 
 def _users_of(account: Path) -> list[str]:

@@ -19,10 +19,7 @@ KilledAt = Callable[[int, Callable[[], object]], bool]
 
 # The host's packages are files of their names, which hold the names of those that they need.
 DPKG_QUERY = """#!/bin/sh
-case $1 in
-  --show) cd {packages} && for name in *; do echo "installed $name"; done; echo "config-files gone-before" ;;
-  --search) test "$2" = {packaged} ;;
-esac
+cd {packages} && for name in *; do echo "installed $name"; done; echo "config-files gone-before"
 """
 APT_GET = """#!/bin/sh
 cd {packages}
@@ -65,11 +62,10 @@ class Host:
         self.root = root
         self.units, self.etc, self.packages = root / "units", root / "etc", root / "packages"
         self.applied = root / "applied"
-        for path in (self.units, self.etc, self.packages, root / "bin", root / "state"):
+        for path in (self.units, self.etc, self.packages, root / "bin"):
             path.mkdir()
-        places = {"packages": self.packages, "packaged": self.etc}
         for name, text in {"dpkg-query": DPKG_QUERY, "apt-get": APT_GET, "apt-cache": APT_CACHE}.items():
-            (root / "bin" / name).write_text(text.format(**places))
+            (root / "bin" / name).write_text(text.format(packages=self.packages))
             (root / "bin" / name).chmod(0o755)
 
     def fill(self) -> None:
@@ -102,6 +98,7 @@ class Host:
             "packages": [],
             "apply": f"/bin/sh -c 'echo x >>{self.applied}'",
             "pending": str(self.root / "state/removing"),
+            "directories": [str(self.root / "state"), str(self.etc)],
         }
         return removal.remove({**wanted, **options}, check, systemd or Quiet())
 
@@ -160,11 +157,15 @@ def test_what_a_user_has_put_there_since_is_not_replaced(host: Host) -> None:
     assert host.left == {**LEFT, "etc/default": "the user's"}
 
 
-def test_directories_go_once_they_are_empty_but_no_packages(host: Host) -> None:
-    (host.etc / "mine").unlink()
-    host.remove(restore=[], paths=[f"{host.etc}/slipway/*/file", f"{host.etc}/nginx*", f"{host.etc}/slipway/d*"])
-    assert host.etc.exists() and list(host.etc.iterdir()) == []
+def test_directories_go_once_they_are_empty(host: Host) -> None:
+    host.remove()
+    assert not (host.root / "state").exists()
     assert not (host.units / "timers.target.wants").exists()
+    assert host.etc.exists()
+    for path in host.etc.iterdir():
+        path.unlink()
+    assert host.remove()["removed"] == [f"path {host.etc}"]
+    assert not host.etc.exists()
 
 
 def test_a_unit_that_has_failed_is_forgotten(host: Host) -> None:
@@ -206,8 +207,9 @@ class TestPackages:
         packages.RECORD.write_text("git\nlibnginx\nnginx\nlong-gone\n")
 
     def remove(self, *patterns: str) -> dict[str, Any]:
-        options = {"units": [], "restore": [], "accounts": [], "paths": [], "apply": None, "pending": None}
-        return removal.remove({**options, "packages": list(patterns)}, False, Quiet())
+        nothing = {key: [] for key in ("units", "restore", "accounts", "paths", "directories")}
+        options = {**nothing, "apply": None, "pending": None, "packages": list(patterns)}
+        return removal.remove(options, False, Quiet())
 
     def installed(self, host: Host) -> set[str]:
         return set(os.listdir(host.packages))
