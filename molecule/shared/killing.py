@@ -32,14 +32,13 @@ class Payload:
         argument: what stands in its arguments; the newest payload with it is taken.
         first: the system call with which its work begins; what is before, to start Python, changes nothing. Empty is
             all that it does.
-        without: what does not stand in its arguments.
     """
 
-    def __init__(self, host: Any, module: str, argument: str, first: str = LOCK, without: str = "no such text") -> None:
+    def __init__(self, host: Any, module: str, argument: str, first: str = LOCK) -> None:
         self.host, self.first = host, first
         found = self.host.check_output(
             f"ls -t $(grep --files-with-matches --recursive '{argument}' {PAYLOADS} "
-            f"--include=AnsiballZ_{module}.py) | xargs grep --files-without-match '{without}' | head -1"
+            f"--include=AnsiballZ_{module}.py) | head -1"
         )
         assert found, f"no payload of {module} with {argument}"
         self.path = f"/root/{module}-{time.monotonic_ns()}.py"
