@@ -60,7 +60,7 @@ options:
     description: A file that exists until O(apply) has succeeded.
     type: path
   directories:
-    description: Directories that go if they are empty then.
+    description: Directories that go if they are empty then, and no package has brought them.
     type: list
     elements: path
     default: []
@@ -114,6 +114,7 @@ import pwd
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def remove(options: dict[str, Any], check: bool, systemd: Systemd) -> dict[str, 
         *(f"user {user}" for user in users),
         *(f"path {path}" for path in [*accounts, *paths]),
         *(f"package {name}" for name in going),
-        *(f"path {path}" for path in directories if _is_empty(path)),
+        *(f"path {path}" for path in directories if _is_left(path)),
     ]
     marker = Path(options["pending"]) if options["pending"] else None
     unfinished = marker is not None and marker.exists()
@@ -223,7 +224,7 @@ def remove(options: dict[str, Any], check: bool, systemd: Systemd) -> dict[str, 
         run(shlex.split(options["apply"]))
     if marker:
         marker.unlink(missing_ok=True)
-    for directory in filter(_is_empty, directories):
+    for directory in filter(_is_left, directories):
         directory.rmdir()
     return result
 
@@ -241,7 +242,7 @@ def _remove_units(paths: Sequence[Path], systemd: Systemd) -> None:
         systemd.call("reset-failed", *failed)
     for path in paths:
         _remove(path)
-    for wanting in filter(_is_empty, UNITS.glob("*.wants")):
+    for wanting in filter(_is_left, UNITS.glob("*.wants")):
         wanting.rmdir()
     systemd.call("daemon-reload")
 
@@ -253,8 +254,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_empty(directory: Path) -> bool:
-    return directory.is_dir() and not any(directory.iterdir())
+def _is_left(directory: Path) -> bool:
+    """Whether a directory is there with nothing in it, and is no package's."""
+    if not directory.is_dir() or any(directory.iterdir()):
+        return False
+    return subprocess.run(["dpkg-query", "--search", directory], check=False, capture_output=True).returncode != 0
 
 
 def _users_of(account: Path) -> list[str]:

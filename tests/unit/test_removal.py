@@ -19,7 +19,10 @@ KilledAt = Callable[[int, Callable[[], object]], bool]
 
 # The host's packages are files of their names, which hold the names of those that they need.
 DPKG_QUERY = """#!/bin/sh
-cd {packages} && for name in *; do echo "installed $name"; done; echo "config-files gone-before"
+case $1 in
+  --show) cd {packages} && for name in *; do echo "installed $name"; done; echo "config-files gone-before" ;;
+  --search) test "$2" = {packaged} ;;
+esac
 """
 APT_GET = """#!/bin/sh
 cd {packages}
@@ -61,11 +64,11 @@ class Host:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.units, self.etc, self.packages = root / "units", root / "etc", root / "packages"
-        self.applied = root / "applied"
-        for path in (self.units, self.etc, self.packages, root / "bin"):
+        self.applied, self.packaged = root / "applied", root / "packaged"
+        for path in (self.units, self.etc, self.packages, self.packaged, root / "bin"):
             path.mkdir()
         for name, text in {"dpkg-query": DPKG_QUERY, "apt-get": APT_GET, "apt-cache": APT_CACHE}.items():
-            (root / "bin" / name).write_text(text.format(packages=self.packages))
+            (root / "bin" / name).write_text(text.format(packages=self.packages, packaged=self.packaged))
             (root / "bin" / name).chmod(0o755)
 
     def fill(self) -> None:
@@ -98,7 +101,7 @@ class Host:
             "packages": [],
             "apply": f"/bin/sh -c 'echo x >>{self.applied}'",
             "pending": str(self.root / "state/removing"),
-            "directories": [str(self.root / "state"), str(self.etc)],
+            "directories": [str(self.root / "state"), str(self.etc), str(self.packaged)],
         }
         return removal.remove({**wanted, **options}, check, systemd or Quiet())
 
@@ -165,7 +168,7 @@ def test_directories_go_once_they_are_empty(host: Host) -> None:
     for path in host.etc.iterdir():
         path.unlink()
     assert host.remove()["removed"] == [f"path {host.etc}"]
-    assert not host.etc.exists()
+    assert not host.etc.exists() and host.packaged.exists()
 
 
 def test_a_unit_that_has_failed_is_forgotten(host: Host) -> None:
