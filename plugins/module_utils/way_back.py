@@ -72,7 +72,7 @@ test -e {script} || exit 0
 {steps}
 {apply}
 rm --force {script} {marker}
-systemctl --quiet disable {unit}
+systemctl --quiet --no-reload disable {unit}
 rm --force {service}
 systemctl daemon-reload
 """
@@ -142,7 +142,7 @@ class WayBack:
             service=_quoted(service),
         )
         write(File(str(script), text.encode(), 0o600), script)
-        run(["systemctl", "daemon-reload"])
+        # This lets systemd read it, too.
         run(["systemctl", "--quiet", "enable", service.name])
         run(["systemctl", "start", service.name])
 
@@ -170,7 +170,7 @@ class WayBack:
     def _clear(self) -> None:
         if self._service.exists():
             run(["systemctl", "stop", self._service.name])
-            run(["systemctl", "--quiet", "disable", self._service.name])
+            run(["systemctl", "--quiet", "--no-reload", "disable", self._service.name])
             self._service.unlink()
             run(["systemctl", "daemon-reload"])
         for path in self.paths:
