@@ -339,6 +339,7 @@ class Host:
             "keep_releases": 5,
             "files": files,
             "secrets": {},
+            "secret_environment": {},
             "data": False,
             **options,
         }
@@ -1308,6 +1309,7 @@ class TestModules:
         arguments = {
             "app": {**self.app(host, host.release("r1")), "ready_path": "/ready"},
             "secrets": {"token": "canary"},
+            "secret_environment": {"URL": "canary $x"},
             "front": {"user": host.front.user, "port": host.front.port},
         }
         check = self.run(release_module.main, {**arguments, "_ansible_check_mode": True}, capsys)
@@ -1317,7 +1319,10 @@ class TestModules:
         assert (first["changed"], first["release"], first["slot"], first["previous"]) == (True, "r1", "blue", None)
         assert first["reasons"] == ["nothing is live yet"]
         assert "canary" not in json.dumps(first)
-        assert (host.layout.configuration / "blue" / "secrets" / "token").read_text() == "canary"
+        secrets = host.layout.configuration / "blue" / "secrets"
+        assert (secrets / "token").read_text() == "canary"
+        assert (secrets / "URL.env").read_text() == 'URL="canary \\$x"\n'
+        assert (secrets / "URL.env").stat().st_mode & 0o777 == 0o600
         arguments["app"] = {**self.app(host, host.release("r2", "crashes")), "ready_path": "/ready"}
         second = self.run(release_module.main, arguments, capsys)
         assert second["failed"] is True
