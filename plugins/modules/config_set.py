@@ -27,9 +27,9 @@ options:
     type: str
   pending:
     description:
-      - A file that exists from a change until the set has been applied, so that a run that was cut off in between is
-        finished by the next one. O(apply) removes it when it has succeeded; without O(apply), the handler that applies
-        the set does.
+      - A file that exists from a change until the set has been applied and names what changed, so that a run that was
+        cut off in between is finished by the next one. O(apply) removes it when it has succeeded; without O(apply), the
+        handler that applies the set does.
     type: path
   files:
     description: The whole set. With O(store), a file that is not listed is not in the new generation.
@@ -82,7 +82,7 @@ options:
         default: false
   validate:
     description:
-      - A command that must succeed before the new generation becomes current. C({root}) in it stands for a copy of the
+      - A command that must succeed before anything of the set is put in place. C({root}) in it stands for a copy of the
         generation in which the files name each other by the copy's own path. Any output of C(systemd-analyze) is a
         failure; for other commands the exit status decides. Not run in check mode, where what an earlier task would
         have made may be missing.
@@ -125,6 +125,12 @@ changed_files:
   type: list
   elements: str
   sample: [sites/shop.conf]
+pending_files:
+  description: These, and what an earlier run had changed that was cut off before the set was applied.
+  returned: always
+  type: list
+  elements: str
+  sample: [sites/shop.conf]
 validated:
   description: Whether the command of O(validate) is on this host; false in check mode before it is installed.
   returned: with O(validate)
@@ -145,6 +151,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -228,11 +235,13 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
     staged = generations.differing({file.path: Fingerprint.of(file) for file in inside}) if generations else []
     written = [file for file in outside if not lies_at(file, Path(file.path))]
     changed = [*staged, *(file.path for file in written), *map(str, absent)]
+    pending = marker.read_text().splitlines() if marker and marker.exists() else []
 
     after = {file.path: file.content.decode() for file in files}
     result: dict[str, Any] = {
         "changed": bool(changed) or bool(marker and marker.exists()),
         "changed_files": changed,
+        "pending_files": [*changed, *(path for path in pending if path not in changed)],
         "diff": [
             {
                 "before_header": path,
@@ -252,13 +261,10 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
         return result
 
     if changed:
-        if validate and staged:
-            _validate(validate, inside, str(generations.link) if generations else "")
-        elif validate and not store:
-            _validate(validate, files, "")
+        if validate:
+            _validate(validate, inside or files, str(generations.link) if generations else "")
         if marker:
-            make_directory(marker.parent)
-            marker.touch()
+            write(File(str(marker), "".join(f"{path}\n" for path in result["pending_files"]).encode()), marker)
         if generations and staged:
             generations.activate(generations.stage(inside))
             generations.prune(generations.newest(2))
@@ -326,7 +332,8 @@ def _run(command: list[str]) -> str:
     except FileNotFoundError as error:
         raise Refused(f"{shlex.join(command)}: {error.strerror}") from error
     if done.returncode:
-        raise Refused(f"{shlex.join(command)} failed with status {done.returncode}:\n{done.stdout.strip()}")
+        shown = textwrap.shorten(shlex.join(command), 100, placeholder=" [...]")
+        raise Refused(f"{shown} failed with status {done.returncode}:\n{done.stdout.strip()}")
     return done.stdout.strip()
 
 
