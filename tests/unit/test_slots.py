@@ -1341,10 +1341,10 @@ class TestModules:
         assert self.run(release_plan.main, {"apps": [], "server": ""}, capsys)["changed"] is False
 
     def test_release_plan_names_all_that_a_host_cannot_have(
-        self, host: Host, capsys: pytest.CaptureFixture[str]
+        self, host: Host, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
         apps = [
-            {**self.app(host, ""), "python": "3.99"},
+            {**self.app(host, ""), "python": "3.99", "sandbox": {"writable": [str(tmp_path), "/srv/nowhere"]}},
             {**self.app(host, ""), "name": "blog", "source": {"git": "file:///nowhere", "version": "v1"}},
         ]
         found = self.run(release_plan.main, {"apps": apps, "server": ""}, capsys)
@@ -1353,8 +1353,10 @@ class TestModules:
             "Nothing that serves was changed.",
             'shop: python is "3.99"',
             "blog: source.git: reading file:///nowh",
+            "shop: sandbox.writable has /srv/nowhere: there is no such directory on this host; make it, and let slipway-",
         ):
             assert part in found["msg"]
+        assert f"sandbox.writable has {tmp_path}" not in found["msg"]
         # A first run with --check is on a host that has no Python of uv's yet.
         check = self.run(release_plan.main, {"apps": apps, "server": "", "_ansible_check_mode": True}, capsys)
         assert [plan["release"] for plan in check["plans"]] == ["unknown", "unknown"]
