@@ -1353,7 +1353,7 @@ class TestModules:
             "Nothing that serves was changed.",
             'shop: python is "3.99"',
             "blog: source.git: reading file:///nowh",
-            "shop: sandbox.writable has /srv/nowhere: there is no such directory on this host; make it, and let slipway-",
+            "shop: sandbox.writable has /srv/nowhere: there is no such directory on this host; make it, and let",
         ):
             assert part in found["msg"]
         assert f"sandbox.writable has {tmp_path}" not in found["msg"]
