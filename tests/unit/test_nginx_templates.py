@@ -1241,7 +1241,7 @@ def test_own_directives_that_nginx_does_not_take_change_nothing(
                 content = content.replace(place, here)
             if not name.startswith("/"):
                 files.append({"path": name, "content": content, "mode": "0644", "state": "present", **me})
-        validate = f"{front.command[0]} -t -q -c {{root}}/nginx.conf"
+        validate = f"{front.command[0]} -t -q -c {{root}}/nginx.conf -g 'pid /dev/null;'"
         return config_set.converge(
             {"store": str(tmp_path / "store"), "files": files, "validate": validate}, check=False
         )
