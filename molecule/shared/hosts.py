@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import ssl
 import subprocess
 import time
@@ -83,6 +84,15 @@ def inside(container: str, script: str, given: str | bytes = "") -> str:
     done = subprocess.run(command, input=content, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     assert done.returncode == 0, done.stdout.decode(errors="replace")
     return done.stdout.decode()
+
+
+def exposure(host: Any, unit: str) -> float:
+    """What a unit scores in ``systemd-analyze security``, where less is better; printed as well."""
+    shown = host.check_output(f"systemd-analyze security --no-pager {unit}")
+    score = re.search(r"Overall exposure level for \S+: ([0-9.]+)", shown)
+    assert score, shown
+    print(f"{unit}: {score[1]}")
+    return float(score[1])
 
 
 def ask_inside(host: Any, path: str) -> tuple[int, str]:

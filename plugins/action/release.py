@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
         else:
             app = {key: value for key, value in arguments["app"].items() if key in BY_NAME}
         if state in WITH_SECRETS:
-            arguments["secrets"] = secrets_of(self, arguments["app"], variables)
+            arguments |= secrets_of(self, arguments["app"], variables)
         if arguments.get("server"):
             arguments["server"] = self._loader.get_text_file_contents(self._find_needle("files", arguments["server"]))
         arguments["app"] = app

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import digest
+from ansible_collections.slipway.asgi.plugins.module_utils.wanted import secret_files
 from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, credentials_of, secrets_of
 
 
@@ -27,8 +28,7 @@ class ActionModule(ActionBase):
         # To compare a secret it takes no more than this.
         secrets = {
             app["name"]: {
-                name: hashlib.sha256(value.encode()).hexdigest()
-                for name, value in secrets_of(self, app, variables).items()
+                path: digest(content) for path, content in secret_files(secrets_of(self, app, variables)).items()
             }
             for app in arguments["apps"]
         }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
+
+from ansible_collections.slipway.asgi.plugins.module_utils.environment import environment_file
 
 DOCUMENTATION = r"""
 name: environment_file
@@ -14,7 +16,7 @@ version_added: 0.1.0
 author: The Slipway developers (@slipway)
 options:
   _input:
-    description: The variables, each a single line of text.
+    description: The variables, each a text without NUL bytes.
     type: dict
     required: true
 """
@@ -28,18 +30,6 @@ _value:
   description: The lines of the file, sorted by name.
   type: str
 """
-
-# The characters that systemd unescapes between double quotes (SHELL_NEED_ESCAPE in src/basic/escape.h).
-ESCAPED = '"\\`$'
-
-
-def environment_file(variables: Mapping[str, Any]) -> str:
-    """Write a mapping of names and single-line values as a systemd environment file."""
-    return "".join(f"{name}={_quoted(str(variables[name]))}\n" for name in sorted(variables))
-
-
-def _quoted(value: str) -> str:
-    return '"' + "".join(f"\\{character}" if character in ESCAPED else character for character in value) + '"'
 
 
 class FilterModule:

@@ -545,7 +545,7 @@ def adopt(desk: Desk, realms: Path, front: Front) -> list[str]:
             # Only certificates: whatever else stands in a file that everybody may read is not for them.
             pair = Pair(_certificates(held.fullchain), held.privkey)
             realm = Realm(realms, wish.name)
-            if not realm.holds(pair):
+            if not realm.holds(pair, front):
                 realm.put(pair, front)
                 changed = True
             if not desk.is_forced(wish.name):
@@ -584,9 +584,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, Any]) -> int:
         with alone(desk):
             return 0 if Certbot(desk).run() else 1
     pending = environment.get("FRONT_PENDING")
-    front = Front(
-        Path(pending) if pending else None, environment.get("FRONT_VALIDATE", ""), environment.get("FRONT_SERVICE", "")
-    )
+    words = (environment.get(f"FRONT_{name}", "") for name in ("VALIDATE", "SERVICE", "KEY_GROUP"))
+    front = Front(Path(pending) if pending else None, *words)
     troubles = adopt(desk, Path(arguments[1]), front)
     print(*troubles, sep="\n", file=sys.stderr, end="\n" if troubles else "")
     return 1 if troubles else 0

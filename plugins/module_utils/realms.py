@@ -84,19 +84,15 @@ class Pair:
         except (OSError, UnicodeDecodeError):
             return None
 
-    @property
-    def files(self) -> list[File]:
-        """The files that hold it, owned by who runs this, which is root but in tests."""
+    def files(self, key_group: str) -> list[File]:
+        """The files that hold it, owned by who runs this, which is root but in tests; a group may read the key."""
         user = pwd.getpwuid(os.geteuid())
         group = grp.getgrgid(user.pw_gid).gr_name
+        mode = 0o640 if key_group else 0o600
         return [
             File("fullchain.pem", self.fullchain.encode(), 0o644, user.pw_name, group),
-            File("privkey.pem", self.privkey.encode(), 0o600, user.pw_name, group),
+            File("privkey.pem", self.privkey.encode(), mode, user.pw_name, key_group or group),
         ]
-
-    def lies_in(self, directory: Path | None) -> bool:
-        """Whether just this pair is in a directory, with the right modes and owners."""
-        return directory is not None and all(lies_at(file, directory / file.path) for file in self.files)
 
     @property
     def matches(self) -> bool:
@@ -120,11 +116,13 @@ class Front:
         pending: a file that is there from before a certificate changes until it is served, if any.
         validate: a command that says whether the service would take up what there is; empty is none.
         service: the service that is told to reload; empty is none.
+        key_group: the group that may read private keys beside root; empty is none.
     """
 
     pending: Path | None = None
     validate: str = ""
     service: str = ""
+    key_group: str = ""
 
     def announce(self) -> None:
         """Note that something is about to change."""
@@ -142,8 +140,9 @@ class Front:
             _run(shlex.split(self.validate))
         if self.service:
             _run(["systemctl", "reload", self.service])
-        if self.pending:
-            self.pending.unlink(missing_ok=True)
+        # What stands in it is more than a certificate, and for a playbook to finish.
+        if self.pending and self.pending.exists() and not self.pending.read_text():
+            self.pending.unlink()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,9 +179,10 @@ class Realm:
             generations.link.unlink()
         shutil.rmtree(generations.store, ignore_errors=True)
 
-    def holds(self, pair: Pair) -> bool:
-        """Whether just this pair is served."""
-        return pair.lies_in(self.generations.current())
+    def holds(self, pair: Pair, front: Front) -> bool:
+        """Whether just this pair is served, with the right modes and owners."""
+        current = self.generations.current()
+        return current is not None and all(lies_at(file, current / file.path) for file in pair.files(front.key_group))
 
     def put(self, pair: Pair, front: Front) -> None:
         """Make a pair the one that is served once the front reloads.
@@ -195,8 +195,12 @@ class Realm:
             raise Refused(f"{generations.link} is not a link of Slipway's; move it away and run this again")
         front.announce()
         make_directory(generations.link.parent)
-        make_directory(generations.store.parent, 0o700)
-        generations.activate(generations.stage(pair.files))
+        realms = generations.store.parent
+        make_directory(realms, 0o700)
+        if front.key_group:
+            os.chown(realms, -1, grp.getgrnam(front.key_group).gr_gid)
+            realms.chmod(0o710)
+        generations.activate(generations.stage(pair.files(front.key_group)))
         generations.prune(generations.newest(2))
 
 
@@ -256,6 +260,18 @@ def self_signed(name: str, domains: Sequence[str]) -> Pair:
         configuration,
     )
     return Pair(_pem(output, "CERTIFICATE"), _pem(output, "PRIVATE KEY"))
+
+
+def make_group(name: str) -> None:
+    """Make a group of the system's, where there is none of this name.
+
+    Raises:
+        Refused: it could not be made.
+    """
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        _run(["groupadd", "--system", name])
 
 
 def _run(command: Sequence[str]) -> None:

@@ -31,6 +31,8 @@ SANDBOX = (
     "ProtectControlGroups=yes",
     "PrivateTmp=yes",
     "PrivateDevices=yes",
+    "DevicePolicy=closed",
+    "PrivateMounts=yes",
     "PrivateIPC=yes",
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=",
@@ -41,6 +43,10 @@ SANDBOX = (
     "KeyringMode=private",
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
     "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+    # What a build tries beyond that is refused, and not its end.
+    "SystemCallErrorNumber=EPERM",
     "InaccessiblePaths=-/etc/slipway -/var/lib/slipway -/run/slipway",
 )
 

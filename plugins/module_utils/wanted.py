@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.slipway.asgi.plugins.module_utils.environment import environment_file
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
 from ansible_collections.slipway.asgi.plugins.module_utils.probes import Probe
 from ansible_collections.slipway.asgi.plugins.module_utils.releases import Inputs
@@ -35,6 +36,7 @@ APP_OPTIONS: dict[str, Any] = {
     "unlocked": {"type": "bool", "default": False},
     "index": {"type": "dict", "options": {"url": {"type": "str", "required": True}, "username": {"type": "str"}}},
     "packages": {"type": "list", "elements": "str", "default": []},
+    "sandbox": {"type": "dict", "options": {"writable": {"type": "list", "elements": "path", "default": []}}},
     "build": {"type": "str", "default": ""},
     "files": {
         "type": "list",
@@ -78,15 +80,24 @@ def probe_of(app: Mapping[str, Any]) -> Probe:
     return Probe(app["ready_path"], app["domains"][0], app["ready_seconds"])
 
 
-def files_of(app: Mapping[str, Any], secrets: Mapping[str, str]) -> list[File]:
+def secret_files(app: Mapping[str, Any]) -> dict[str, bytes]:
+    """What only root may read of a slot, by its path in the configuration, from the values of an app's secrets.
+
+    Each secret of the environment has a file, so that a rollback finds those that it knows, as they are today.
+    """
+    files = {name: value.encode() for name, value in app["secrets"].items()}
+    for name, value in app["secret_environment"].items():
+        files[f"{name}.env"] = environment_file({name: value}).encode()
+    return {f"{SECRETS}/{name}": content for name, content in files.items()}
+
+
+def files_of(app: Mapping[str, Any]) -> list[File]:
     """The configuration of the app's slot, with the values of its secrets."""
-    return [
-        *map(File.of, app["files"]),
-        *(File(f"{SECRETS}/{name}", value.encode(), SECRET_MODE) for name, value in secrets.items()),
-    ]
+    secrets = [File(path, content, SECRET_MODE) for path, content in secret_files(app).items()]
+    return [*map(File.of, app["files"]), *secrets]
 
 
 def fingerprints_of(app: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Fingerprint]:
-    """The same as fingerprints, from the SHA-256 of each secret."""
+    """The same as fingerprints, from the SHA-256 of each secret file."""
     files = {file.path: Fingerprint.of(file) for file in map(File.of, app["files"])}
-    return files | {f"{SECRETS}/{name}": Fingerprint(value, SECRET_MODE, 0, 0) for name, value in secrets.items()}
+    return files | {path: Fingerprint(value, SECRET_MODE, 0, 0) for path, value in secrets.items()}

@@ -64,6 +64,10 @@ options:
       - A file that is made just before a certificate changes. Who serves the certificates takes them up while it is
         there, and removes it.
     type: path
+  key_group:
+    description: The group that may read private keys, beside root; made where there is none of this name.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -83,6 +87,7 @@ EXAMPLES = r"""
         domains: [blog.example.com]
         certificate: {fullchain: files/blog.pem, privkey: files/blog.key}
     pending: /etc/nginx/slipway/pending
+    key_group: slipway-keys
 """
 
 RETURN = r"""
@@ -121,6 +126,7 @@ from ansible_collections.slipway.asgi.plugins.module_utils.realms import (
     Realm,
     Refused,
     inspect,
+    make_group,
     self_signed,
 )
 
@@ -146,6 +152,7 @@ def main() -> None:
             "delete": {"type": "bool", "default": False},
             "root": {"type": "path", "default": "/etc/slipway/certificates"},
             "pending": {"type": "path"},
+            "key_group": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -172,7 +179,10 @@ def converge(options: Mapping[str, Any], check: bool, desk: Desk) -> dict[str, A
         Refused: a certificate could not be read or made; those of the apps before it are in place.
     """
     root = Path(options["root"])
-    front = Front(Path(options["pending"]) if options.get("pending") else None)
+    pending, key_group = options.get("pending"), options.get("key_group", "")
+    front = Front(Path(pending) if pending else None, key_group=key_group)
+    if key_group and not check:
+        make_group(key_group)
     result: dict[str, Any] = {"changed": False, "changed_apps": [], "diff": [], "certificates": []}
     for name in options.get("remove", []):
         realm = Realm(root, name)
@@ -193,7 +203,7 @@ def converge(options: Mapping[str, Any], check: bool, desk: Desk) -> dict[str, A
             result["changed"] = True
             if not check:
                 desk.forget(app["name"])
-        if wanted is None or not realm.holds(wanted):
+        if wanted is None or not realm.holds(wanted, front):
             result["changed"] = True
             result["changed_apps"].append(app["name"])
             if not check:

@@ -27,9 +27,9 @@ options:
     type: str
   pending:
     description:
-      - A file that exists from a change until the set has been applied, so that a run that was cut off in between is
-        finished by the next one. O(apply) removes it when it has succeeded; without O(apply), the handler that applies
-        the set does.
+      - A file that exists from a change until the set has been applied and names what changed, so that a run that was
+        cut off in between is finished by the next one. O(apply) removes it when it has succeeded; without O(apply), the
+        handler that applies the set does.
     type: path
   files:
     description: The whole set. With O(store), a file that is not listed is not in the new generation.
@@ -83,7 +83,7 @@ options:
         type: path
   validate:
     description:
-      - A command that must succeed before the new generation becomes current. C({root}) in it stands for a copy of the
+      - A command that must succeed before anything of the set is put in place. C({root}) in it stands for a copy of the
         generation in which the files name each other by the copy's own path. Any output of C(systemd-analyze) is a
         failure; for other commands the exit status decides. Not run in check mode, where what an earlier task would
         have made may be missing.
@@ -147,6 +147,12 @@ changed_files:
   type: list
   elements: str
   sample: [sites/shop.conf]
+pending_files:
+  description: These, and what an earlier run had changed that was cut off before the set was applied.
+  returned: always
+  type: list
+  elements: str
+  sample: [sites/shop.conf]
 validated:
   description: Whether the command of O(validate) is on this host; false in check mode before it is installed.
   returned: with O(validate)
@@ -167,6 +173,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -261,11 +268,13 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
     if way_back and options.get("confirmed"):
         return _confirmed(way_back, changed)
     drifted = bool(options.get("in_force")) and not _succeeds(shlex.split(options["in_force"]))
+    pending = marker.read_text().splitlines() if marker and marker.exists() else []
 
     after = {file.path: file.content.decode() for file in files}
     result: dict[str, Any] = {
         "changed": bool(changed) or drifted or bool(marker and marker.exists()),
         "changed_files": changed,
+        "pending_files": [*changed, *(path for path in pending if path not in changed)],
         "diff": [
             {
                 "before_header": path,
@@ -284,13 +293,10 @@ def converge(options: dict[str, Any], check: bool) -> dict[str, Any]:
     if check:
         return result
 
-    if changed and validate and staged:
-        _validate(validate, inside, str(generations.link) if generations else "")
-    elif changed and validate and not store:
-        _validate(validate, files, "")
+    if changed and validate:
+        _validate(validate, inside or files, str(generations.link) if generations else "")
     if marker and result["changed"]:
-        make_directory(marker.parent)
-        marker.touch()
+        write(File(str(marker), "".join(f"{path}\n" for path in result["pending_files"]).encode()), marker)
     if way_back and result["changed"]:
         # Where the host did not go by the files, going back to them would be a change, too: then it is to none of them.
         touched = [*(Path(file.path) for file in (outside if drifted else written)), *absent]
@@ -389,7 +395,8 @@ def _run(command: list[str]) -> str:
     except FileNotFoundError as error:
         raise Refused(f"{shlex.join(command)}: {error.strerror}") from error
     if done.returncode:
-        raise Refused(f"{shlex.join(command)} failed with status {done.returncode}:\n{done.stdout.strip()}")
+        shown = textwrap.shorten(shlex.join(command), 100, placeholder=" [...]")
+        raise Refused(f"{shown} failed with status {done.returncode}:\n{done.stdout.strip()}")
     return done.stdout.strip()
 
 

@@ -105,6 +105,15 @@ options:
         type: list
         elements: str
         default: []
+      sandbox:
+        description: What the app needs of the host beyond what every app has.
+        type: dict
+        suboptions:
+          writable:
+            description: The directories that it may write to; they have to be there.
+            type: list
+            elements: path
+            default: []
       build:
         description: A command that is run in the source, once the virtual environment is there.
         type: str
@@ -178,6 +187,11 @@ options:
   secrets:
     description:
       - The values of the app's secrets by name, which reach it as systemd credentials; looked up where the app says.
+    type: dict
+    default: {}
+  secret_environment:
+    description:
+      - The same for those that it finds in its environment.
     type: dict
     default: {}
   credentials:
@@ -327,13 +341,14 @@ def main() -> None:
             "state": {"type": "str", "choices": list(STATES), "default": "live"},
             "server": {"type": "str", "default": ""},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "secret_environment": {"type": "dict", "default": {}, "no_log": True},
             "credentials": {"type": "dict", "default": {}, "no_log": True},
             "front": {"type": "dict", "default": {}, "options": FRONT_OPTIONS},
             "data": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    given = ("secrets", "credentials", "server", "data")
+    given = ("secrets", "secret_environment", "credentials", "server", "data")
     app = {**module.params["app"], **{key: module.params[key] for key in given}}
     try:
         layout = Layout(app["name"])
@@ -373,14 +388,14 @@ def migrated(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     """Run the migration with the new release, before it gets any traffic."""
     if not check:
         _settle(app, slots)
-        slots.migrate(slots.stage(app["release"], files_of(app, app["secrets"])))
+        slots.migrate(slots.stage(app["release"], files_of(app)))
     return {"changed": True}
 
 
 def live(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     """Bring the release into the traffic, whatever is left to do for that."""
     layout, release = slots.layout, app["release"]
-    files = files_of(app, app["secrets"])
+    files = files_of(app)
     units = [layout.unit(slot, kind) for slot in SLOTS for kind in ("service", "socket")]
     if not check:
         _settle(app, slots)
@@ -450,7 +465,7 @@ def reloaded(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     """Let the live slot take up its server's settings by SIGHUP."""
     if not check:
         slots.settle(probe_of(app))
-        slots.reload(files_of(app, app["secrets"]), probe_of(app))
+        slots.reload(files_of(app), probe_of(app))
         slots.history.remember(reloaded=True)
         slots.prune()
     return {"changed": True, "reasons": ["the server's settings differ"]}

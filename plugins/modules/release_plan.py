@@ -34,7 +34,7 @@ options:
     elements: str
     default: []
   secrets:
-    description: For each app the SHA-256 of its secrets by name; made from the apps themselves.
+    description: For each app the SHA-256 of its secret files by their paths; made from the apps themselves.
     type: dict
     default: {}
   credentials:
@@ -150,6 +150,7 @@ def main() -> None:
     failures = [
         f"{app['name']}: {found}" for app, found in zip(apps, identities, strict=True) if isinstance(found, Failed)
     ]
+    failures += [text for app in apps for text in missing(app)]
     if failures and not module.check_mode:
         module.fail_json(msg="\n".join(["Nothing that serves was changed.", *failures]))
     state = systemd.show(*units) if units else {}
@@ -182,10 +183,20 @@ def identify(server: str, app: dict[str, Any], credentials: dict[str, str]) -> s
         return error
 
 
+def missing(app: dict[str, Any]) -> list[str]:
+    """The directories that an app wants to write to and that this host does not have, a line for each."""
+    return [
+        f"{app['name']}: sandbox.writable has {path}: there is no such directory on this host; make it, and let "
+        f"{Layout(app['name']).user} write to it"
+        for path in (app["sandbox"] or {}).get("writable", [])
+        if not Path(path).is_dir()
+    ]
+
+
 def plan(
     app: dict[str, Any], secrets: dict[str, str], identity: str, slots: Slots, state: dict[str, dict[str, str]]
 ) -> dict[str, Any]:
-    """What there is to do for one app, whose secrets are known by their SHA-256."""
+    """What there is to do for one app, whose secret files are known by their SHA-256."""
     layout = slots.layout
     live = layout.live_slot()
     try:

@@ -270,11 +270,11 @@ class _App:
             self._mistake(steps, value, f"it cannot be rendered; {hint}", show=False)
             return reference
         try:
-            each = f"{_path(steps[:-1])}{{}}"
+            holder = _path(steps[:-1])
             if name not in kinds.KINDS:  # one of a mapping of secrets
-                kinds.secret_name(steps[-1])
+                kinds.KINDS[f"{holder}{{key}}"](steps[-1])
             kinds.secret_value(rendered)
-            kinds.KINDS.get(name, kinds.KINDS.get(each, kinds.secret_value))(rendered)
+            kinds.KINDS.get(name, kinds.KINDS.get(f"{holder}{{}}", kinds.secret_value))(rendered)
         except ValueError as error:
             self._mistake(steps, value, str(error), show=False)
         return reference
@@ -417,6 +417,10 @@ def _conflicts(apps: list[dict[str, Any]]) -> list[str]:
                 "set certificate.dns with its plugin and credentials"
             )
         both = {f"{path.rstrip('/')}/" for path in app.get("websocket_paths", [])} & set(app.get("static", {}))
+        mistakes += [
+            f"slipway_apps.{app['name']}.environment has {_show(name)}, as secret_environment has: choose one"
+            for name in sorted(set(app.get("environment", {})) & set(app.get("secret_environment", {})))
+        ]
         mistakes += [
             f"slipway_apps.{app['name']}.static has {_show(path)}, as websocket_paths has: "
             "a path is either static or a WebSocket"

@@ -31,6 +31,21 @@ _RESERVED_ENVIRONMENT = re.compile(
 )
 # Fewer than RFC 9110 allows: the name becomes part of a variable of nginx.
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+# Half a character, and Unicode's non-characters: systemd refuses an environment file with them, and logs the value.
+_NO_CHARACTER = re.compile(
+    "[\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(f"{chr(plane + 0xFFFE)}-{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
+    + "]"
+)
+# Bytes. Linux takes 131,072 of a variable (MAX_ARG_STRLEN), its name with them.
+_LONGEST_VARIABLE = 100_000
+# Where no app may write: what is the system's, Slipway's, hidden from the app or its own already, and what holds such.
+_PROTECTED = re.compile(
+    r"/(bin|boot|dev|etc|home|lib(32|64|x32)?|proc|root|run|sbin|sys|tmp|usr)(/.*)?"
+    r"|/(opt|srv|var/cache|var/lib)/slipway(-acme)?(/.*)?"
+    r"|/var/(backups|lib/(apt|dpkg|nginx|private|systemd)|lock|log/(journal|nginx)|run|spool|tmp)(/.*)?"
+    r"|/(opt|srv|var|var/(cache|lib|log))"
+)
 # Paths of every site that Slipway answers itself.
 _OWN_PATHS = ("/.slipway", "/.well-known/acme-challenge")
 
@@ -120,6 +135,22 @@ def secret_value(value: Any) -> None:
         raise ValueError("a secret is a text that is not empty")
     if "\0" in value:
         raise ValueError("a secret holds no NUL byte")
+
+
+def environment_secret(value: Any) -> None:
+    """A secret that an environment can hold, of one line or more. The message never holds the value."""
+    if _NO_CHARACTER.search(value):
+        raise ValueError("an environment holds whole characters of Unicode only, and no non-characters such as U+FFFE")
+    if len(value.encode()) > _LONGEST_VARIABLE:
+        raise ValueError(f"an environment holds at most {_LONGEST_VARIABLE} bytes of each name; secrets holds more")
+
+
+def writable(value: Any) -> None:
+    """A directory of the operator's own on the host, without what a unit would read as more than a path."""
+    if not re.fullmatch(r"(/[A-Za-z0-9_+@-][A-Za-z0-9._+@-]*)+", str(value)):
+        raise ValueError("an absolute path is needed, of letters, digits and . _ + @ -, such as /srv/media")
+    if _PROTECTED.fullmatch(value):
+        raise ValueError("this is, or holds, what is the system's or Slipway's; choose a directory such as /srv/media")
 
 
 def header(value: Any) -> None:
@@ -312,6 +343,9 @@ rate = _pattern(
     "a rate is a number with r/s or r/m, and a burst or none, such as 5r/m burst=10",
 )
 count = _pattern(r"\d{1,5}", "a number from 0 to 99999 is needed; 0 is no limit")
+memory = _pattern(r"[1-9]\d{0,5}[MG]", "a size of memory is a number with M or G, such as 512M")
+cpu_weight = _pattern(r"[1-9]\d{0,3}|10000", "a number from 1 to 10000 is needed; everything else has 100")
+tasks = _pattern(r"[1-9]\d{1,6}", "a number from 10 to 9999999 is needed")
 secret_name = _pattern(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "a secret's name is letters, digits and underscores")
 secret_line = _pattern(r"[^\s\x00-\x1f](.*[^\s\x00-\x1f])?", "a single line is needed, without blanks around it")
 username = _pattern(r"[!-9;-~]{1,200}", "a user name is letters, digits and signs, without blanks and colons")
@@ -367,6 +401,12 @@ KINDS: dict[str, Kind] = {
     "environment{key}": environment_name,
     "environment{}": line,
     "secrets{key}": secret_name,
+    "secret_environment{key}": environment_name,
+    "secret_environment{}": environment_secret,
+    "sandbox.writable[]": writable,
+    "resources.memory": memory,
+    "resources.cpu_weight": cpu_weight,
+    "resources.tasks": tasks,
     "headers": headers,
     "headers{key}": header,
     "headers{}": header_value,

@@ -33,8 +33,8 @@ def complete(
         source["digest"] = digest_of(Path(source["path"]))
     rendered = render_files(action, files, variables, {"app": app})
     known = _known(app, APP_OPTIONS)
-    if "index" in known:
-        known["index"] = _known(known["index"], APP_OPTIONS["index"]["options"])
+    for option in {"index", "sandbox"} & set(known):
+        known[option] = _known(known[option], APP_OPTIONS[option]["options"])
     return {**known, "source": source, "files": rendered, "migrate": migrates(app, variables)}
 
 
@@ -43,9 +43,12 @@ def _known(values: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, A
     return {key: value for key, value in values.items() if key in options and value is not None}
 
 
-def secrets_of(action: ActionBase, app: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, str]:
-    """The values of an app's secrets, of which the role knows only where they stand."""
-    return {name: value_of(action, reference, variables) for name, reference in app.get("secrets", {}).items()}
+def secrets_of(action: ActionBase, app: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The values of an app's secrets, by option and name; the role knows only where they stand."""
+    return {
+        option: {name: value_of(action, reference, variables) for name, reference in app.get(option, {}).items()}
+        for option in ("secrets", "secret_environment")
+    }
 
 
 def credentials_of(

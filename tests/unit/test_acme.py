@@ -223,6 +223,16 @@ def test_what_cannot_be_taken_up_is_said_and_tried_again(tmp_path: Path) -> None
     assert not pending.exists()
 
 
+def test_what_a_playbook_has_left_to_do_is_not_done_by_a_renewal(tmp_path: Path) -> None:
+    desk, realms = Desk(tmp_path), tmp_path / "realms"
+    wish(desk, SHOP)
+    issue(desk, "shop", *SHOP.domains)
+    pending = tmp_path / "pending"
+    pending.write_text("/etc/systemd/system/nginx.service.d/50-slipway-sandbox.conf\n")
+    assert adopt(desk, realms, Front(pending, "true")) == []
+    assert pending.read_text()
+
+
 def test_what_nobody_wishes_for_any_more_is_not_served(tmp_path: Path) -> None:
     desk, realms = Desk(tmp_path), tmp_path / "realms"
     wish(desk, SHOP)

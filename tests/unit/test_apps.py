@@ -180,6 +180,7 @@ SECRETS = (
     GOOD
     + """\
     secrets: {session_key: canary-app, database_url: "{{ vault_url }}", other: canary-low}
+    secret_environment: {DATABASE_URL: "{{ vault_url }}\\ntwo", MODE: canary}
 vault_url: canary-vault
 vault_group: {other: "{{ 'canary' }}-{{ 'group' }}"}
 slipway_app_defaults: {secrets: {mail: "{{ vault_url }}-mail"}}
@@ -210,10 +211,13 @@ def test_the_references_lead_to_the_value_of_the_highest_layer(resolved: Resolve
     (app,) = resolved(SECRETS)["app"]
     variables = load(SECRETS, tmp_path)
     assert secrets_of(action_with(variables), app, variables) == {
-        "mail": "canary-vault-mail",
-        "database_url": "canary-vault",
-        "other": "canary-group",
-        "session_key": "canary-host",
+        "secrets": {
+            "mail": "canary-vault-mail",
+            "database_url": "canary-vault",
+            "other": "canary-group",
+            "session_key": "canary-host",
+        },
+        "secret_environment": {"DATABASE_URL": "canary-vault\ntwo", "MODE": "canary"},
     }
     assert "canary" not in json.dumps(complete(action_with(variables), app, [], variables))
 
@@ -495,6 +499,47 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "a secret's name with a dash": (
         "    secrets: {database-url: hunter2}\n",
         ["slipway_apps.shop.secrets.database-url", "letters, digits and underscores", "(apps.yml:6)"],
+    ),
+    "a secret of the environment with a name of Slipway's": (
+        "    secret_environment: {HOME: hunter2}\n",
+        ["slipway_apps.shop.secret_environment.HOME: this name is set by Slipway or systemd", "(apps.yml:6)"],
+    ),
+    "a secret of the environment that systemd would log": (
+        '    secret_environment: {KEY: "hunter2\\uFFFE"}\n',
+        ["slipway_apps.shop.secret_environment.KEY: an environment holds whole characters", "(apps.yml:6)"],
+    ),
+    "a name twice in the environment": (
+        "    environment: {KEY: a}\n    secret_environment: {KEY: hunter2}\n",
+        ['slipway_apps.shop.environment has "KEY", as secret_environment has: choose one'],
+    ),
+    "a credential's name that the plugin cannot have": (
+        "    certificate: {issuer: letsencrypt, dns: {plugin: ovh, credentials: {API: hunter2}}}\n",
+        ["slipway_apps.shop.certificate.dns.credentials.API: a name is lower-case letters", "(apps.yml:6)"],
+    ),
+    "a switch of the sandbox that there is not": (
+        "    sandbox: {jti: true}\n",
+        ["slipway_apps.shop.sandbox.jti: this key is not known; did you mean jit?", "(apps.yml:6)"],
+    ),
+    "a switch that is not switched": (
+        "    sandbox: {tools: [ffmpeg]}\n",
+        ['slipway_apps.shop.sandbox.tools is ["ffmpeg"]: true or false is needed', "(apps.yml:6)"],
+    ),
+    "another network": ("    sandbox: {network: none}\n", ["slipway_apps.shop", "network", "open, local", "none"]),
+    "a system's directory to write to": (
+        "    sandbox: {writable: [/srv/media, /etc/shop]}\n",
+        [
+            'slipway_apps.shop.sandbox.writable[1] is "/etc/shop"',
+            "choose a directory such as /srv/media",
+            "(apps.yml:6)",
+        ],
+    ),
+    "memory without its unit": (
+        "    resources: {memory: 512}\n",
+        ["slipway_apps.shop.resources.memory is 512: a size of memory is a number with M or G", "(apps.yml:6)"],
+    ),
+    "a weight that is too much": (
+        "    resources: {cpu_weight: 10001}\n",
+        ["slipway_apps.shop.resources.cpu_weight is 10001: a number from 1 to 10000", "(apps.yml:6)"],
     ),
     "secrets that are no mapping": (
         "    secrets: hunter2\n",

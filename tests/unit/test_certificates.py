@@ -72,12 +72,13 @@ class Host:
         self.root = path / "certificates"
         self.pending = path / "nginx" / "pending"
 
-    def converge(self, *apps: dict[str, Any], check: bool = False) -> dict[str, Any]:
+    def converge(self, *apps: dict[str, Any], check: bool = False, key_group: str = "") -> dict[str, Any]:
         options = {
             "apps": [{key: value for key, value in app.items() if key != "privkey"} for app in apps],
             "privkeys": {app["name"]: app["privkey"] for app in apps if "privkey" in app},
             "root": str(self.root),
             "pending": str(self.pending),
+            "key_group": key_group,
         }
         return certificates.converge(options, check, Desk(self.root.parent))
 
@@ -114,6 +115,17 @@ def test_only_root_can_read_a_key(host: Host) -> None:
     assert stat.S_IMODE((host.root / "shop" / "privkey.pem").stat().st_mode) == 0o600
     assert stat.S_IMODE((host.root / ".generations").stat().st_mode) == 0o700
     assert stat.S_IMODE(host.root.stat().st_mode) == 0o755
+
+
+def test_a_group_may_read_keys_where_that_is_said(host: Host, me: dict[str, str]) -> None:
+    host.converge(SHOP)
+    before = host.text("shop", "privkey.pem")
+    assert host.converge(SHOP, key_group=me["group"])["changed_apps"] == ["shop"]
+    key = host.root / "shop" / "privkey.pem"
+    assert (stat.S_IMODE(key.stat().st_mode), key.group(), key.read_text()) == (0o640, me["group"], before)
+    realms = host.root / ".generations"
+    assert (stat.S_IMODE(realms.stat().st_mode), realms.group()) == (0o710, me["group"])
+    assert not host.converge(SHOP, key_group=me["group"])["changed"]
 
 
 def test_a_client_that_trusts_the_certificate_connects(host: Host) -> None:

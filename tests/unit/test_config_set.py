@@ -84,6 +84,7 @@ class TestStore:
         assert result == {
             "changed": True,
             "changed_files": ["main.conf", "sites/shop.conf"],
+            "pending_files": ["main.conf", "sites/shop.conf"],
             "diff": [
                 {"before_header": "main.conf", "after_header": "main.conf", "before": "", "after": "a"},
                 {"before_header": "sites/shop.conf", "after_header": "sites/shop.conf", "before": "", "after": "b"},
@@ -100,6 +101,7 @@ class TestStore:
         assert result == {
             "changed": False,
             "changed_files": [],
+            "pending_files": [],
             "diff": [],
             "generation": str(config.store / "generations" / "1"),
         }
@@ -238,6 +240,16 @@ class TestPending:
         config.pending.unlink()
         assert config.converge({"main.conf": "a"}, pending=str(config.pending))["changed"] is False
 
+    def test_the_marker_names_what_runs_that_were_cut_off_have_changed(self, config: Set, tmp_path: Path) -> None:
+        unit = tmp_path / "unit.conf"
+        config.converge({"main.conf": "a", unit: "a"}, pending=str(config.pending))
+        result = config.converge({"main.conf": "b", unit: "a"}, pending=str(config.pending))
+        assert (result["changed_files"], result["pending_files"]) == (["main.conf"], ["main.conf", str(unit)])
+        # Whoever changes something else leaves it as it is.
+        config.pending.touch()
+        result = config.converge({"main.conf": "b", unit: "a"}, pending=str(config.pending))
+        assert (result["changed_files"], result["pending_files"]) == ([], ["main.conf", str(unit)])
+
     def test_an_apply_that_failed_is_run_again(self, config: Set) -> None:
         options = {"pending": str(config.pending)}
         with pytest.raises(Refused, match="failed with status 1:\nnot now"):
@@ -307,9 +319,16 @@ class TestMixed:
     def test_a_change_outside_makes_no_generation(self, config: Set, tmp_path: Path) -> None:
         entry = tmp_path / "nginx.conf"
         config.converge({"a": "x", entry: "1"})
-        result = config.converge({"a": "x", entry: "2"}, validate="/bin/false")
+        result = config.converge({"a": "x", entry: "2"}, validate="grep -q x {root}/a")
         assert (result["changed_files"], entry.read_text()) == ([str(entry)], "2")
         assert config.generations == ["1"]
+
+    def test_a_change_outside_is_validated_with_the_set(self, config: Set, tmp_path: Path) -> None:
+        entry = tmp_path / "unit.conf"
+        config.converge({"a": "x", entry: "1"})
+        with pytest.raises(Refused):
+            config.converge({"a": "x", entry: "2"}, validate="/bin/false")
+        assert entry.read_text() == "1"
 
     def test_a_refusal_leaves_what_is_outside_too(self, config: Set, tmp_path: Path) -> None:
         entry = tmp_path / "nginx.conf"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -35,6 +36,7 @@ VALUES = {
     "TAB": "a\tb",
     "ACCENTS": "Grüße, 日本 🚢",
     "NUMBER": 8080,
+    "LINES": '-----BEGIN KEY-----\nA="b"\n# no comment\n\tc\\\r\n\n',
 }
 
 
@@ -43,20 +45,9 @@ def parse(text: str) -> dict[str, str]:
 
     Between them, a backslash is taken away before any of ``"\\`$`` and stays before all else.
     """
-    found = {}
-    for line in text.splitlines():
-        name, _, quoted = line.partition("=")
-        assert quoted[0] == quoted[-1] == '"' and len(quoted) > 1
-        value, characters = "", iter(quoted[1:-1])
-        for character in characters:
-            assert character != '"', "the quotes end too soon"
-            if character == "\\":
-                following = next(characters)
-                value += following if following in '"\\`$' else character + following
-            else:
-                value += character
-        found[name] = value
-    return found
+    entry = r'(\w+)="((?:[^"\\]|\\.)*)"\n'
+    assert re.fullmatch(f"({entry})*", text, re.DOTALL), "the quotes end too soon"
+    return {name: re.sub(r'\\(["\\`$])', r"\1", quoted) for name, quoted in re.findall(entry, text, re.DOTALL)}
 
 
 def systemd_reads(path: Path, name: str, value: str) -> bool:

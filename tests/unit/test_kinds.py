@@ -81,6 +81,11 @@ VALID: dict[str, list[Any]] = {
     "line": ["", "EUR", 'say "hi" for $5 to 50% of \'em \\o/', "Grüße", "a\tb", 8080, -1],
     "secret_name": ["a", "database_url", "A" * 64],
     "secret_value": ["x", " ", "two\nlines\n", "ключ"],
+    "environment_secret": ["x", "two\nlines\r\n", "\x1b\t", "ключ 🚢 \ufeff", "x" * 100_000],
+    "writable": ["/data", "/srv/media", "/srv/slipway-media/a", "/var/lib/shop", "/var/log/shop", "/mnt/a.b_c+d@e-f/1"],
+    "memory": ["1M", "512M", "2G", "999999M"],
+    "cpu_weight": [1, "50", 10000],
+    "tasks": [10, "512", 4096],
     "header": ["Referrer-Policy", "X-1", "ETag", "A" * 64],
     "header_value": ["", "no-referrer", "default-src 'self'; img-src https://*.example.com", '$uri "x"', 0],
     "headers": [{}, {"X-A": "1", "X-B": "1"}],
@@ -385,6 +390,33 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     "profile": [(value, "a profile of the CA is") for value in ("", "a b", "a;b")],
     "credential_name": [(value, "as the plugin has it") for value in ("", "API", "a b", "a=b")],
     "key_name": [(value, "a key's name is") for value in ("", "a b", "a\nb")],
+    "environment_secret": [
+        *((value, "whole characters of Unicode") for value in ("a\ufffe", "\U0010ffff", "\ufdd0", "\ud800")),
+        *((value, "at most 100000 bytes") for value in ("x" * 100_001, "ü" * 50_001)),
+    ],
+    "writable": [
+        *(
+            (value, "an absolute path is needed")
+            for value in (
+                *("", "/", "media", "./media", "../media", "/srv/media/", "/srv//media", "/srv/../etc", "/srv/.hidden"),
+                *("/srv/a b", "/srv/50%", "/srv/$HOME", '/srv/"a"', "/srv/a:b", "/srv/a\n", "-/srv/a", "~/media", 7),
+            )
+        ),
+        *(
+            (f"/{name}", "the system's or Slipway's")
+            for name in (
+                *("bin", "boot", "dev/shm", "etc", "etc/nginx", "home/shop", "lib", "lib64", "opt", "opt/slipway/uv"),
+                *("proc", "root/x", "run/shop", "srv", "srv/slipway", "srv/slipway/shop", "sys/fs", "tmp", "usr/local"),
+                *("var", "var/lib", "var/lib/dpkg/info", "var/lib/slipway/blog", "var/lib/slipway-acme", "var/log"),
+                *("var/log/journal", "var/spool/cron", "var/tmp/a"),
+            )
+        ),
+    ],
+    "memory": [
+        (value, "a number with M or G") for value in ("", 512, "512", "512m", "1.5G", "0M", "50%", "1T", "1M\n")
+    ],
+    "cpu_weight": [(value, "from 1 to 10000") for value in (0, 10001, 20000, -1, "idle", True)],
+    "tasks": [(value, "from 10 to 9999999") for value in (0, 9, 10_000_000, "infinity")],
 }
 
 

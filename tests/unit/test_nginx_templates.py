@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -73,14 +74,27 @@ DEFAULT_HEADERS = {
 }
 
 
-def render(*sites: dict[str, Any], release: str = HERE, **variables: Any) -> dict[str, str]:
-    """Every file that the role hands to config_set, by its path."""
-    loader = DataLoader()
+def scope_of(loader: DataLoader, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What the role's templates see."""
     loader.set_basedir(str(ROLE))
     scope: dict[str, Any] = {}
     for part in ("defaults", "vars"):
         scope |= loader.load_from_file(str(ROLE / part / "main.yml"), trusted_as_template=True)
-    scope |= {"ansible_facts": {"distribution_release": release}, "nginx_sites": list(sites), **variables}
+    return {**scope, **variables}
+
+
+def rendered(variable: str, **variables: Any) -> str:
+    """One of the role's own variables."""
+    loader = DataLoader()
+    scope = scope_of(loader, variables)
+    return str(Templar(loader, scope).template(scope[variable]))
+
+
+def render(*sites: dict[str, Any], release: str = HERE, **variables: Any) -> dict[str, str]:
+    """Every file that the role hands to config_set, by its path."""
+    loader = DataLoader()
+    facts = {"ansible_facts": {"distribution_release": release}, "nginx_sites": list(sites)}
+    scope = scope_of(loader, {**facts, **variables})
     templar = Templar(loader, scope)
     nowhere: Any = None  # rendering needs no host
     action = ActionModule(Task(), nowhere, nowhere, loader, templar, nowhere)
@@ -126,7 +140,6 @@ class Front:
             "/srv/slipway": f"{path}/srv",
             "/var/lib/slipway-acme/webroot": f"{path}/acme",
             "/var/log/nginx": f"{path}/log",
-            "/run/nginx.pid": f"{path}/nginx.pid",
             "user www-data;": f"user {getpass.getuser()};" if os.geteuid() == 0 else "",
             "listen 80;": f"listen 127.0.0.1:{self.http};",
             "listen [::]:80;": f"listen [::]:{self.http};",
@@ -139,7 +152,7 @@ class Front:
             file = self.start_file if name == "/etc/nginx/nginx.conf" else path / "current" / name.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
-        self.command = [program, "-c", str(self.start_file)]
+        self.command = [program, "-c", str(self.start_file), "-g", f"pid {path}/nginx.pid; daemon off;"]
 
     def certify(self, *sites: Mapping[str, Any]) -> None:
         directory = str(self.path / "certificates")
@@ -153,7 +166,7 @@ class Front:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Front]:
-        process = subprocess.Popen([*self.command, "-g", "daemon off;"])
+        process = subprocess.Popen(self.command)
         try:
             for _ in range(100):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.https)):
@@ -458,6 +471,24 @@ def test_limits_on_open_files_follow_the_connections() -> None:
     assert "worker_rlimit_nofile 2000;" in files["nginx.conf"]
     drop_in = files["/etc/systemd/system/nginx.service.d/50-slipway-limits.conf"]
     assert "LimitNOFILE=2000:524288" in drop_in
+
+
+@pytest.mark.parametrize(("master", "score"), [("www-data", 1.7), ("root", 2.8)])
+def test_nginx_is_locked_down_and_tried_in_the_same_sandbox(master: str, score: float, tmp_path: Path) -> None:
+    options = {"nginx_master": master, "nginx_writable": ["/srv/uploads", "/srv/cache"]}
+    drop_in = render(**options)["/etc/systemd/system/nginx.service.d/50-slipway-sandbox.conf"]
+    properties = drop_in.partition("[Service]\n")[2].partition("RuntimeDirectory=")[0].splitlines()
+    assert ("User=www-data" in properties) is (master == "www-data")
+    assert "ReadWritePaths=-/var/log/nginx -/var/lib/nginx -/var/cache/nginx /srv/uploads /srv/cache" in properties
+    tried = shlex.split(shlex.split(rendered("__nginx_validate", **options))[2])
+    assert [word.removeprefix("--property=") for word in tried if word.startswith("--property=")] == properties
+    # What that is worth, where there is a systemd to ask.
+    if shutil.which("systemd-analyze"):
+        unit = tmp_path / "nginx.service"
+        unit.write_text(f"[Service]\nExecStart=/bin/true\n{drop_in}")
+        command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert float(re.findall(r"Overall exposure level for \S+: ([0-9.]+)", shown)[0]) == score
 
 
 def test_the_upstream_is_the_live_link() -> None:
@@ -1210,7 +1241,7 @@ def test_own_directives_that_nginx_does_not_take_change_nothing(
                 content = content.replace(place, here)
             if not name.startswith("/"):
                 files.append({"path": name, "content": content, "mode": "0644", "state": "present", **me})
-        validate = f"{front.command[0]} -t -q -c {{root}}/nginx.conf"
+        validate = f"{front.command[0]} -t -q -c {{root}}/nginx.conf -g 'pid /dev/null;'"
         return config_set.converge(
             {"store": str(tmp_path / "store"), "files": files, "validate": validate}, check=False
         )

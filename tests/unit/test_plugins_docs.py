@@ -108,7 +108,8 @@ def test_options_are_those_of_the_module(
         module.main()
     specification = seen.value.args[0]
     secret = {key for key, option in specification["argument_spec"].items() if option.get("no_log")}
-    assert secret == {"secrets", "credentials", "privkeys", "eab_hmac_keys"} & set(specification["argument_spec"])
+    known = {"secrets", "secret_environment", "credentials", "privkeys", "eab_hmac_keys"}
+    assert secret == known & set(specification["argument_spec"])
     documentation = docs["module", name]["doc"]
     documented = without(flatten(documentation["options"], "suboptions"), CONSUMED.get(name, []))
     taken = without(flatten(specification["argument_spec"], "options"), ADDED.get(name, []))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shutil
+import subprocess
 import types
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ APP: dict[str, Any] = {
     "max_requests": 1000,
     "environment": {"GREETING": 'say "hi" for $5, 100% \\ done', "B": 1},
     "secrets": {"session_key": "slipway_apps.shop.secrets.session_key", "database_url": "elsewhere"},
+    "secret_environment": {"API_KEY": "elsewhere"},
+    "sandbox": {"network": "open", "metadata": False, "jit": False, "processes": False, "tools": False, "writable": []},
+    "resources": {"memory": None, "cpu_weight": None, "tasks": 4096},
     "migrate": "alembic upgrade head",
     "ready_path": "/ready",
     "ready_seconds": 60,
@@ -91,17 +96,60 @@ def test_settings_of_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert (found.workers, found.preload_app) == (7, True)
 
 
-@pytest.mark.parametrize("unit", ["service", "check.service", "migrate.service", "after_switch.service"])
-def test_all_units_of_an_app_have_the_same_sandbox_and_secrets(unit: str) -> None:
-    text = slot(after_switch="shop warm")[unit]
-    sandbox = (ROLES / "app/templates/sandbox.j2").read_text()
-    for line in re.findall(
-        r"^(?:Protect|Private|Restrict|NoExec|MemoryDeny|SystemCall|Capability)\S*=.*$", sandbox, re.MULTILINE
-    ):
-        assert line in text.splitlines()
-    assert "LoadCredential=database_url:/etc/slipway/shop/%i/secrets/database_url" in text
-    assert "User=slipway-shop" in text
-    assert "StartLimitIntervalSec=0" in text
+def sandbox(**options: Any) -> list[str]:
+    """What every unit of an app has of its sandbox and its secrets, which is the same in each."""
+    files = slot(after_switch="shop warm", after_rollback="shop cool", **options)
+    units = [text for path, text in files.items() if path.endswith("service")]
+    assert len(units) == 5
+    assert all("StartLimitIntervalSec=0" in text for text in units)
+    (found,) = {text[text.index("User=slipway-shop\n") :] for text in units}
+    return found.splitlines()
+
+
+def test_all_units_of_an_app_have_the_same_sandbox_and_secrets() -> None:
+    found = sandbox()
+    assert "LoadCredential=database_url:/etc/slipway/shop/%i/secrets/database_url" in found
+    assert "EnvironmentFile=/etc/slipway/shop/%i/secrets/API_KEY.env" in found
+    assert {"TasksMax=4096", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict"} <= set(found)
+    assert not [line for line in found if line.startswith(("MemoryMax", "CPUWeight"))]
+
+
+def test_resources() -> None:
+    limits = {"MemoryMax=512M", "CPUWeight=50", "TasksMax=100"}
+    assert limits <= set(sandbox(resources={"memory": "512M", "cpu_weight": 50, "tasks": 100}))
+
+
+METADATA = "IPAddressDeny=169.254.169.254 fd00:ec2::254 fd20:ce::254 100.100.100.200"
+
+
+@pytest.mark.parametrize(
+    ("switch", "taken", "given", "score"),
+    [
+        ({}, set(), set(), 1.1),
+        ({"network": "local"}, {METADATA}, {"IPAddressDeny=any", "IPAddressAllow=localhost"}, 0.9),
+        ({"metadata": True}, {METADATA}, set(), 1.1),
+        ({"jit": True}, {"MemoryDenyWriteExecute=yes"}, set(), 1.1),
+        ({"processes": True}, {"ProcSubset=pid"}, set(), 1.1),
+        ({"tools": True}, set(), {"SystemCallFilter=@resources", "SystemCallErrorNumber=EPERM"}, 1.2),
+        ({"writable": ["/srv/b", "/srv/a"]}, set(), {"ReadWritePaths=/srv/a", "ReadWritePaths=/srv/b"}, 1.1),
+    ],
+    ids=str,
+)
+def test_a_switch_opens_the_sandbox_by_what_it_says(
+    switch: dict[str, Any], taken: set[str], given: set[str], score: float, tmp_path: Path
+) -> None:
+    closed = sandbox()
+    opened = sandbox(sandbox={**APP["sandbox"], **switch})
+    mounts = {"", "# What is mounted there is there before the app.", "[Unit]", "RequiresMountsFor=/srv/a /srv/b"}
+    assert {line for line in closed if line not in opened and not line.startswith("#")} == taken
+    assert set(opened) - set(closed) - mounts == given
+    # What it costs, where there is a systemd to ask.
+    if shutil.which("systemd-analyze"):
+        unit = tmp_path / "slipway-shop.service"
+        unit.write_text("\n".join(["[Service]", "ExecStart=/bin/true", *opened, ""]).replace("%i", "blue"))
+        command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert float(re.findall(r"Overall exposure level for \S+: ([0-9.]+)", shown)[0]) == score
 
 
 def test_a_hook_is_a_unit_that_runs_its_command() -> None:

@@ -340,6 +340,7 @@ class Host:
             "keep_releases": 5,
             "files": files,
             "secrets": {},
+            "secret_environment": {},
             "data": False,
             **options,
         }
@@ -1460,6 +1461,7 @@ class TestModules:
         arguments = {
             "app": {**self.app(host, host.release("r1")), "ready_path": "/ready"},
             "secrets": {"token": "canary"},
+            "secret_environment": {"URL": "canary $x"},
             "front": {"user": host.front.user, "port": host.front.port},
         }
         check = self.run(release_module.main, {**arguments, "_ansible_check_mode": True}, capsys)
@@ -1469,7 +1471,10 @@ class TestModules:
         assert (first["changed"], first["release"], first["slot"], first["previous"]) == (True, "r1", "blue", None)
         assert first["reasons"] == ["nothing is live yet"]
         assert "canary" not in json.dumps(first)
-        assert (host.layout.configuration / "blue" / "secrets" / "token").read_text() == "canary"
+        secrets = host.layout.configuration / "blue" / "secrets"
+        assert (secrets / "token").read_text() == "canary"
+        assert (secrets / "URL.env").read_text() == 'URL="canary \\$x"\n'
+        assert (secrets / "URL.env").stat().st_mode & 0o777 == 0o600
         arguments["app"] = {**self.app(host, host.release("r2", "crashes")), "ready_path": "/ready"}
         second = self.run(release_module.main, arguments, capsys)
         assert second["failed"] is True
@@ -1506,10 +1511,10 @@ class TestModules:
         assert self.run(release_plan.main, {"apps": [], "server": ""}, capsys)["changed"] is False
 
     def test_release_plan_names_all_that_a_host_cannot_have(
-        self, host: Host, capsys: pytest.CaptureFixture[str]
+        self, host: Host, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
         apps = [
-            {**self.app(host, ""), "python": "3.99"},
+            {**self.app(host, ""), "python": "3.99", "sandbox": {"writable": [str(tmp_path), "/srv/nowhere"]}},
             {**self.app(host, ""), "name": "blog", "source": {"git": "file:///nowhere", "version": "v1"}},
         ]
         found = self.run(release_plan.main, {"apps": apps, "server": ""}, capsys)
@@ -1518,8 +1523,10 @@ class TestModules:
             "Nothing that serves was changed.",
             'shop: python is "3.99"',
             "blog: source.git: reading file:///nowh",
+            "shop: sandbox.writable has /srv/nowhere: there is no such directory on this host; make it, and let",
         ):
             assert part in found["msg"]
+        assert f"sandbox.writable has {tmp_path}" not in found["msg"]
         # A first run with --check is on a host that has no Python of uv's yet.
         check = self.run(release_plan.main, {"apps": apps, "server": "", "_ansible_check_mode": True}, capsys)
         assert [plan["release"] for plan in check["plans"]] == ["unknown", "unknown"]

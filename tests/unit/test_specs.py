@@ -88,7 +88,7 @@ def test_an_option_is_described_in_sentences_with_an_example(option: Option) -> 
 def test_what_is_secret_is_marked() -> None:
     secret = {path for role in load_specs(ROLES).values() for path, option in all_options(role) if option.get("no_log")}
     certificate = {"certificate.dns.credentials", "certificate.eab.hmac_key"}
-    assert secret == {"secrets", "source.key", "source.token", "index.password", *certificate}
+    assert secret == {"secrets", "secret_environment", "source.key", "source.token", "index.password", *certificate}
 
 
 @pytest.mark.parametrize("option", EVERY)

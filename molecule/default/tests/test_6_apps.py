@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 from deploying import TINY_APP, Deploys
-from hosts import APP, ROOT, look, play
+from hosts import APP, ROOT, exposure, look, play
 
 
 class Blog:
@@ -28,7 +28,8 @@ class Blog:
             "source": {"path": str(self.source)},
             "entrypoint": "main:app",
             "drain_seconds": 1,
-            "after_switch": 'echo switched >> "$STATE_DIRECTORY/hooks"',
+            "sandbox": {"network": "local", "jit": True, "processes": True, "writable": ["/srv/media"]},
+            "after_switch": 'echo switched >> "$STATE_DIRECTORY/hooks"; touch /srv/media/here',
             "after_rollback": 'echo back >> "$STATE_DIRECTORY/hooks"',
         }
         self.layer = directory / "blog.yml"
@@ -60,8 +61,13 @@ def test_an_app_comes_and_goes_beside_another(deploys: Deploys, tmp_path: Path) 
     host, blog = deploys.host, Blog(deploys, tmp_path)
     deploys.deploy()
     before = look(host)
+    with pytest.raises(AssertionError, match=r"sandbox\.writable has /srv/media: there is no such directory"):
+        blog.play("site", text="one")
+    host.check_output("install -d -o slipway-blog /srv/media")
     blog.play("site", text="one")
     assert blog.text() == "one"
+    assert host.file("/srv/media/here").user == "slipway-blog"
+    assert exposure(host, "slipway-blog@blue.service") <= 0.9
     blog.play("deploy", "-e", "app=blog", text="two")
     assert blog.text() == "two"
     assert "rollback" in blog.play("releases", "-e", "app=blog")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from edging import APPS, CA, NAMES, Edge
-from hosts import inside, wait_until
+from hosts import exposure, inside, wait_until
 
 WAITING = "Each site goes on with the certificate that it has"
 
@@ -63,6 +63,7 @@ def test_the_timer_renews(edge: Edge) -> None:
         row.note = f"{time.monotonic() - started:.1f} s with certbot"
         assert not edge.host.file("/etc/slipway/acme/api.renew").exists
         assert not edge.host.file("/etc/nginx/slipway/pending").exists
+        assert exposure(edge.host, "slipway-acme.service") <= 2.0
 
 
 @pytest.mark.only("debian-13")
