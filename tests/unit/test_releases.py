@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -236,6 +237,14 @@ class TestBuild:
             assert [text for text in properties if text.startswith("ReadWritePaths=")] == properties[-1:]
             assert {"ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet="} <= set(properties)
             assert "InaccessiblePaths=-/etc/slipway -/var/lib/slipway -/run/slipway" in properties
+
+    def test_the_shell_alone_sees_to_what_a_build_command_holds(self, bench: Bench) -> None:
+        bench.write(requirements__txt="# --hash=\n")
+        bench.build(
+            command="HOME=elsewhere; for x in a%n; do echo \"${HOME} ${x} '$$' \\$5\" >told; done; test $$ -gt 1"
+        )
+        told = (bench.layout.release("r1") / "src" / "told").read_text()
+        assert re.fullmatch(r"elsewhere a%n '\d+' \$5\n", told)
 
     def test_a_complete_one_is_left_alone(self, bench: Bench) -> None:
         (bench.layout.release("r1")).mkdir(parents=True)
