@@ -137,3 +137,11 @@ def test_the_kernel_and_the_journal() -> None:
     files = render("host", entries, {}, host_journal_max="300M")
     assert "net.core.somaxconn = 4096" in files["sysctl"]
     assert "Storage=persistent\nSystemMaxUse=300M" in files["journald"]
+
+
+def test_what_the_front_is_told_by_is_quoted_for_systemd() -> None:
+    entry = {"path": "acme", "template": "slipway-acme.service.j2"}
+    files = render("certificates", [entry], {}, certificates_validate='say "50%n" $5 \\', certificates_service="nginx")
+    lines = files["acme"].splitlines()
+    assert 'Environment="FRONT_VALIDATE=say \\"50%%n\\" $5 \\\\"' in lines
+    assert {'Environment="FRONT_PENDING="', 'Environment="FRONT_SERVICE=nginx"'} <= set(lines)
