@@ -431,7 +431,8 @@ rate = _pattern(
     r"[1-9]\d{0,5}r/[sm]( burst=[1-9]\d{0,4})?",
     "a rate is a number with r/s or r/m, and a burst or none, such as 5r/m burst=10",
 )
-count = _whole(0, 99999, "; 0 is no limit")
+# What nginx takes.
+count = _whole(0, 65535, "; 0 is no limit")
 requests = _whole(0, 1_000_000_000, "; 0 is never")
 # Seconds: an hour for a start, a day for a drain. systemd waits for some of them twice.
 ready_seconds = _whole(1, 3600)

@@ -121,7 +121,7 @@ VALID: dict[str, list[Any]] = {
     "redirect": ["/", "/new", "/new/", "https://www.example.com/", "https://www.example.com:8443/a/b.html"],
     "directives": ["proxy_read_timeout 5m;", "location = /x {\n\treturn 404;\n}\n"],
     "rate": ["1r/s", "5r/m", "200r/s burst=50", "5r/m burst=1"],
-    "count": [0, 1, "50", 99999],
+    "count": [0, 1, "50", 65535],
     "requests": [0, "10000", 1_000_000_000],
     "ready_seconds": [1, "60", 3600],
     "drain_seconds": [0, "30", 86400],
@@ -482,7 +482,7 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
             "5r/s\n",
         )
     ],
-    "count": [(value, "a number from 0 to 99999") for value in ("", -1, "1k", 100000, "1\n", "1e3", "²")],
+    "count": [(value, "a number from 0 to 65535") for value in ("", -1, "1k", 65536, "1\n", "1e3", "²")],
     "requests": [(value, "from 0 to 1000000000 is needed; 0 is never") for value in (-1, 10**12)],
     "ready_seconds": [(value, "a number from 1 to 3600 is needed") for value in (0, "0", -1, 10**12, "1e3", "60s")],
     "drain_seconds": [(value, "a number from 0 to 86400 is needed") for value in (-1, 86401, 10**12, "1.5")],
