@@ -144,6 +144,7 @@ def written(value: int) -> str:
     tag = _tag(value)
     if tag is None or not (tag.path and tag.line_num and tag.col_num):
         return ""
+    linecache.checkcache(tag.path)
     found = re.match(r"[-+]?\d[\w:]*", linecache.getline(tag.path, tag.line_num)[tag.col_num - 1 :])
     # What stands there in a template, or in an encrypted file, is something else.
     return found[0] if found and yaml.safe_load(found[0]) == value else ""

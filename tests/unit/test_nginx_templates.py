@@ -404,7 +404,19 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         [LIMITED, BEHIND, MOVED, {**BLOG, "limits": {"requests": None, "connections": 0, "paths": {"/": "1r/s"}}}],
         [{**SITE, "name": "a-b", "headers": {"C": "1"}}, {**BLOG, "name": "a", "headers": {"B-C": "2"}}],
     ],
-    ids=["none", "blog", "two", "long name", "words", "websockets", "static", "headers", "networks", "clients", "like names"],
+    ids=[
+        "none",
+        "blog",
+        "two",
+        "long name",
+        "words",
+        "websockets",
+        "static",
+        "headers",
+        "networks",
+        "clients",
+        "like names",
+    ],
 )
 @pytest.mark.parametrize("ipv6", [True, False])
 def test_nginx_accepts_it(tmp_path: Path, sites: list[dict[str, Any]], ipv6: bool) -> None:
