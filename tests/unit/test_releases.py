@@ -187,8 +187,19 @@ class TestBuild:
         modes = {path.stat().st_mode & 0o7777 for path in release.rglob("*") if not path.is_symlink()}
         assert modes <= {0o755, 0o644}
         assert (release / "src" / "main.py").stat().st_mode & 0o777 == 0o755
-        assert sorted(path.name for path in release.iterdir()) == [".venv", "complete", "server", "server.txt", "src"]
+        assert sorted(path.name for path in release.iterdir()) == [
+            ".venv",
+            "complete",
+            "sbom.json",
+            "server",
+            "server.txt",
+            "src",
+        ]
         assert list((release / "src" / "__pycache__").glob("main.*.pyc"))
+        listed = json.loads((release / "sbom.json").read_text())["components"]
+        installed = {entry["purl"]: entry["properties"][0]["value"] for entry in listed if "purl" in entry}
+        assert installed == {"pkg:pypi/locked@1.0": ".venv", "pkg:pypi/server-set@1.0": "server"}
+        assert all("hashes" in entry for entry in listed if "purl" in entry)
 
     def test_compiles_what_the_live_release_has_not_compiled(self, bench: Bench) -> None:
         same, broken = "n = 1\n", "n = = 1\n"
