@@ -586,13 +586,18 @@ def _leaves(value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:
 def _path(steps: Steps) -> str:
     text = ""
     for step in steps:
-        text += f"[{step}]" if type(step) is int else f".{step if str(step).isprintable() else json.dumps(step)}"
+        text += f"[{step}]" if type(step) is int else f".{_name(str(step))}"
     return text[1:]
+
+
+def _name(step: str) -> str:
+    return step if step.isprintable() and len(step) <= 100 else _show(step)
 
 
 def _show(value: Any) -> str:
     try:
-        text = json.dumps(value, default=str, ensure_ascii=False).encode(errors="backslashreplace").decode()
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        text = text if text.isprintable() else json.dumps(value, default=str)
     except ValueError:
         return "a number of thousands of digits"  # more than Python writes
     return text if len(text) <= 100 else f"{text[:97]}..."
