@@ -391,7 +391,7 @@ def sets(draw: st.DrawFn) -> Drawn:
         if "issuer" in certificate and "dns" not in certificate:
             domains = [domain for domain in domains if not domain.startswith("*")]
         if not domains or domains[0].startswith("*"):
-            domains.insert(0, f"{name}.slipway.example")
+            domains.insert(0, f"app{len(apps)}.slipway.example")
         apps[name]["domains"] = domains
         taken.update(domains)
     variables: dict[str, Any] = {"slipway_apps": apps}
