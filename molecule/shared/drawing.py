@@ -167,7 +167,8 @@ label = st.one_of(
     word(LOWER, LOWER, 63),
     st.sampled_from(["xn--bcher-kva", "xn--mgba3gch31f060k", "xn--r8jz45g", "a--b", "1a", "x", "default", "include"]),
 )
-names = word(LOWER, LOWER + DIGITS + "-", 18)
+# None that ends like one of Slipway's own.
+names = word(LOWER, LOWER + DIGITS + "-", 22).map(lambda name: f"{name}x")
 domain = st.lists(label, min_size=1, max_size=4).map(".".join).filter(lambda text: len(text) <= 251)
 address = st.sampled_from(["https://{}", "https://{}:8443", "https://{}:65535"])
 part = word(string.ascii_letters, string.ascii_letters + DIGITS + "._-", 20)
@@ -254,6 +255,9 @@ GOOD: dict[str, Strategy] = {
     "environment": st.dictionaries(environment_name, st.one_of(any_text, whole(-(10**9), 10**9)), max_size=6),
     "environment{key}": environment_name,
     "environment{}": any_text,
+    # None that is in both.
+    "secret_environment{key}": environment_name.map(lambda name: f"SECRET_{name}"),
+    "secret_environment{}": any_text.map(lambda text: text or "x"),
     "secrets{key}": word(LOWER + "_", string.ascii_letters + DIGITS + "_", 64),
     "secrets{}": joined(any_text, st.sampled_from(["\n", "\r\n", "\ufffe"])).map(lambda text: text or "x"),
     "headers": st.dictionaries(
@@ -445,7 +449,8 @@ def _put(draw: st.DrawFn, holder: Any, place: str) -> None:
 
 
 # Texts that may hold nearly anything.
-FREE = ["build", "migrate", "environment{}", "secrets{}", "headers{}", "source.token", "index.password"]
+FREE = ["build", "migrate", "secrets{}", "headers{}", "source.token", "index.password"]
+FREE += [f"{name}{{}}" for name in ENVIRONMENTS]
 # Where something hostile may stand: in place of a name, of an option, and at each place that is checked; at those whose
 # texts are free more often, since only they have a good chance to be taken.
 PLACES = ["name", *OPTIONS, *(place for place in KINDS if place not in OPTIONS), *VARIABLES, *FREE * 6]
@@ -561,6 +566,14 @@ CLASSES = [
         "secrets of any text",
         _app('secrets: {a: "\\n %n $A \\"\\\\ \\u2028\\n", b: !unsafe "{{ 1 }}", c: ' + "x" * 900_000 + "}"),
         secrets={"a": '\n %n $A "\\ \u2028\n', "b": "{{ 1 }}", "c": "x" * 900_000},
+    ),
+    *(
+        Written(
+            f"the {option} of any text",
+            _app(option + """: {A: '%n $A \\ "', B: "a'b\\e\\L", C: !unsafe '{{ 1 }}', D: "{{ 'a' * 2 }}"}"""),
+            environment={"A": '%n $A \\ "', "B": "a'b\x1b\u2028", "C": "{{ 1 }}", "D": "aa"},
+        )
+        for option in ENVIRONMENTS
     ),
     Written("a secret's name", _app("secrets: {a.b: x}"), "slipway_apps.shop.secrets.a.b"),
     Written("a longest header", _app(f"headers: {{X-A: '{'$' * 235}'}}")),
