@@ -543,7 +543,7 @@ CLASSES = [
     _of_environment("a number", "-5", "-5"),
     _of_environment("per cent", "'%n %% 50%'", "%n %% 50%"),
     _of_environment("dollars", "'$ $$ $A ${A} $(id) `id`'", "$ $$ $A ${A} $(id) `id`"),
-    _of_environment("quotes", """'"a" ''b'' \"'""", """"a" 'b' \\\""""),
+    _of_environment("quotes", """'"a" ''b'' "'""", '"a" \'b\' "'),
     _of_environment("backslashes", "'\\ \\\\ \\n \\x41 \\'", "\\ \\\\ \\n \\x41 \\"),
     _of_environment("a newline", '"a\\nb"', refused="slipway_apps.shop.environment.A is"),
     _of_environment("a carriage return", '"a\\rb"', refused="slipway_apps.shop.environment.A is"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import drawing
 import pytest
 from hypothesis import HealthCheck, given, settings
-from rendering import mistakes_of
+from rendering import Variables, mistakes_of
 
 from ansible_collections.slipway.asgi.plugins.plugin_utils.kinds import KINDS, VARIABLES
 
@@ -31,6 +31,9 @@ def test_each_class_is_taken_or_refused_by_name(directory: Path, written: drawin
     messages = mistakes_of(directory / "class.yml")
     assert len(messages) == bool(written.refused)
     assert written.refused in "".join(messages)
+    if written.environment:
+        (app,) = Variables(directory / "class.yml").resolve()["app"]
+        assert {name: str(value) for name, value in app["environment"].items()} == written.environment
 
 
 @settings(max_examples=100, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
