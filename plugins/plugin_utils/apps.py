@@ -272,11 +272,9 @@ class _Values:
         """What is wrong already is not looked at again, everything else is: all mistakes come at once."""
         return {key: value for key, value in values.items() if key not in self.wrong}
 
-    def check_types(self, values: Mapping[str, Any]) -> None:
+    def check_types(self, values: Mapping[str, Any], options: Options | None = None, steps: Steps = ()) -> None:
         """Look whether each value is of its option's type."""
-        self._check_types(values, self.options, ())
-
-    def _check_types(self, values: Mapping[str, Any], options: Options, steps: Steps) -> None:
+        options = self.options if options is None else options
         for key, value in values.items():
             if key not in options:
                 continue
@@ -294,7 +292,7 @@ class _Values:
                         wanted = kinds.read_by_yaml(element) or "a text is needed"
                         self._mistake((*steps, key, index), element, wanted)
             elif "options" in option:
-                self._check_types(value, option["options"], (*steps, key))
+                self.check_types(value, option["options"], (*steps, key))
 
     def check_kinds(self, values: Mapping[str, Any]) -> None:
         """Look whether each value is what its place wants beyond that."""
@@ -312,6 +310,7 @@ class _Values:
         for layer in reversed(self.layers):
             if _find(layer.values, steps)[0]:
                 return layer
+        # An app's own, or the only one there is.
         return self.layers[:2][-1]
 
     def _mistake(self, steps: Steps, value: Any, allowed: str, show: bool = True) -> None:
@@ -341,7 +340,7 @@ class _App(_Values):
     def __init__(self, name: str, layers: list[Layer], options: Options, context: Context) -> None:
         super().__init__(layers, options, kinds.KINDS, context)
         self.name = name
-        # Bytes, by the option that holds them.
+        # How many bytes of secrets each option holds.
         self.secrets: Counter[str | int] = Counter()
 
     def resolve(self) -> dict[str, Any] | None:
