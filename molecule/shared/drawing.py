@@ -579,7 +579,14 @@ CLASSES = [
     Written("a longest header", _app(f"headers: {{X-A: '{'$' * 235}'}}")),
     Written("a header that is too long", _app(f"headers: {{X-A: {'x' * 4001}}}"), "slipway_apps.shop.headers.X-A is"),
     Written("a header with everything", _app("headers: {X-A: '\"$uri\" %n \\ {} ; ü'}")),
-    Written("the longest path", _app(f"websocket_paths: [/{'-' * 999}]\nredirects: {{/{'.' * 999}: /{'~' * 999}}}")),
+    Written(
+        "the longest paths",
+        _app(
+            f"ready_path: /{'e' * 999}\nwebsocket_paths: [/{'-' * 999}]\nredirects: {{/{'.' * 999}: /{'~' * 999}}}\n"
+            f"private_paths: [/{'-' * 999}]\nlimits: {{paths: {{/{'~' * 999}: 5r/m}}}}\n"
+            f"static: {{/{'.' * 998}/: {'a' * 255}}}"
+        ),
+    ),
     Written("a path that is too long", _app(f"ready_path: /{'x' * 1000}"), "slipway_apps.shop.ready_path is"),
     Written("a path with a dollar", _app("ready_path: /$uri"), "slipway_apps.shop.ready_path is"),
     Written("an app twice", _app() + _TWO.replace("blog:", "shop:", 1), "shop"),
