@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hosts import ROOT
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from rendering import ROLES
 
 from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import Options, load_specs
 from ansible_collections.slipway.asgi.plugins.plugin_utils.kinds import KINDS
+
+set_hypothesis_home_dir(str(ROOT / ".cache/hypothesis"))
 
 Strategy = st.SearchStrategy[Any]
 SPECS = load_specs(ROLES)
