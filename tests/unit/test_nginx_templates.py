@@ -1232,8 +1232,9 @@ def test_own_directives_that_nginx_does_not_take_change_nothing(
     current = (tmp_path / "store" / "current").readlink()
     with pytest.raises(config_set.Refused) as refused:
         converge({**OWN, "nginx": {**OWN["nginx"], point: text}})
-    name = f"own-{point}.conf"
-    said = re.sub(rf"in /\S*/snippets/apps/{name}", f"in {name}", str(refused.value))
+    # The file is called like the variable.
+    name = f"slipway_apps.own.nginx.{point}"
+    said = re.sub(rf"in /\S*/{name}", f"in {name}", str(refused.value))
     assert complaint.format(name) in said
     assert (tmp_path / "store" / "current").readlink() == current
     assert not converge(OWN)["changed"]

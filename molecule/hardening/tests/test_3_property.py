@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import multiprocessing
+import re
 import subprocess
 import zipfile
 from collections.abc import Mapping
@@ -158,14 +159,14 @@ def test_what_is_taken_is_taken_by_nginx_and_systemd(sets: Sets) -> None:
     own = 0
     third = []
     for variables, verdict in zip(sets.taken.values(), verdicts, strict=True):
-        # Only nginx knows its directives; it names the app and the option by the file.
-        if variables.has_directives and "/snippets/apps/" in verdict["nginx"]:
+        # Only nginx knows its directives; the file that it names is called like the variable.
+        if variables.has_directives and re.search(r"in /\S*/slipway_apps\.\S+\.nginx\.\w+:\d+", verdict["nginx"]):
             own += 1
         elif verdict["nginx"]:
             third.append((verdict["nginx"], variables.text))
         if verdict["systemd"]:
             third.append((verdict["systemd"], variables.text))
-    sets.count("nginx -t", own, len(verdicts) - own, "refused: a user's own directives, by their file")
+    sets.count("nginx -t", own, len(verdicts) - own, "refused: directives of a user's own, by name")
     sets.count("systemd-analyze verify", 0, len(verdicts), "without a word")
     assert verdicts and not third
 
