@@ -27,7 +27,7 @@ OPTIONS: Options = {name: option for spec in SPECS.values() for name, option in 
 # The directory beside the file of variables, with a lock.
 SOURCE = "source"
 # The app of the sets that are written by hand.
-WRITTEN = "shop"
+WRITTEN = "written"
 # What becomes variables of an app's environment.
 ENVIRONMENTS = [name for name in ("environment", "secret_environment") if name in OPTIONS]
 LOWER = string.ascii_lowercase
@@ -516,7 +516,7 @@ def _of_environment(name: str, yaml_text: str, value: str = "", refused: str = "
     return Written(name, _app(f"environment: {{A: {yaml_text}}}"), refused, {"A": value} if not refused else {})
 
 
-_TWO = _app().partition("\n")[2].replace("shop:", "blog:", 1)
+_TWO = _app().partition("\n")[2].replace("written:", "blog:", 1)
 CLASSES = [
     Written(
         "an IDN", _app(domains="[bücher.example]"), 'domains[0] is "bücher.example": a domain is written in its ASCII'
@@ -524,43 +524,45 @@ CLASSES = [
     Written("the ASCII form of an IDN", _app(domains="[xn--bcher-kva.example]")),
     Written("the ASCII form of no IDN", _app(domains="[xn--zz.example]"), 'domains[0] is "xn--zz.example"'),
     Written("a wildcard", _app(domains='[shop.example.com, "*.example.com"]')),
-    Written("a wildcard alone", _app(domains='["*.example.com"]'), "slipway_apps.shop.domains is"),
-    Written("a trailing dot", _app(domains="[shop.example.com.]"), "slipway_apps.shop.domains[0]"),
+    Written("a wildcard alone", _app(domains='["*.example.com"]'), "slipway_apps.written.domains is"),
+    Written("a trailing dot", _app(domains="[shop.example.com.]"), "slipway_apps.written.domains[0]"),
     Written("a single label", _app(domains="[default, include, hostnames, localhost]")),
-    Written("an address for a domain", _app(domains="[203.0.113.7]"), "slipway_apps.shop.domains[0]"),
+    Written("an address for a domain", _app(domains="[203.0.113.7]"), "slipway_apps.written.domains[0]"),
     Written("the longest domain", _app(domains=f"[{'.'.join(['a' * 63] * 3 + ['a' * 61])}]")),
-    Written("a domain that is too long", _app(domains=f"[{'.'.join(['a' * 63] * 3 + ['a' * 62])}]"), "shop.domains[0]"),
-    Written("port 0", _app("index: {url: 'https://x:0/'}"), "slipway_apps.shop.index.url"),
+    Written(
+        "a domain that is too long", _app(domains=f"[{'.'.join(['a' * 63] * 3 + ['a' * 62])}]"), "written.domains[0]"
+    ),
+    Written("port 0", _app("index: {url: 'https://x:0/'}"), "slipway_apps.written.index.url"),
     Written("port 0 of the public", _app(beside="slipway_public_port: 0\n"), "slipway_public_port is 0"),
-    Written("port 65536", _app("index: {url: 'https://x:65536/'}"), "slipway_apps.shop.index.url"),
+    Written("port 65536", _app("index: {url: 'https://x:65536/'}"), "slipway_apps.written.index.url"),
     Written("port 65536 of the public", _app(beside="slipway_public_port: 65536\n"), "slipway_public_port is 65536"),
     Written("port 65535", _app("index: {url: 'https://x:65535/'}", beside="slipway_public_port: 65535\n")),
-    _of_environment("YAML's no", "no", refused="slipway_apps.shop.environment.A is false"),
+    _of_environment("YAML's no", "no", refused="slipway_apps.written.environment.A is false"),
     _of_environment("no in quotes", "'no'", "no"),
     _of_environment("1e3", "1e3", "1e3"),
-    Written("1e3 seconds", _app("drain_seconds: 1e3"), "slipway_apps.shop.drain_seconds is"),
-    _of_environment("an octal number", "0123", refused="slipway_apps.shop.environment.A is 83"),
-    _of_environment("a hexadecimal number", "0x10", refused="slipway_apps.shop.environment.A is 16"),
-    _of_environment("a time of the day", "12:30", refused="slipway_apps.shop.environment.A is 750"),
-    _of_environment("a float", "1.10", refused="slipway_apps.shop.environment.A is 1.1"),
-    _of_environment("a date", "2026-01-31", refused="slipway_apps.shop.environment.A is"),
+    Written("1e3 seconds", _app("drain_seconds: 1e3"), "slipway_apps.written.drain_seconds is"),
+    _of_environment("an octal number", "0123", refused="slipway_apps.written.environment.A is 83"),
+    _of_environment("a hexadecimal number", "0x10", refused="slipway_apps.written.environment.A is 16"),
+    _of_environment("a time of the day", "12:30", refused="slipway_apps.written.environment.A is 750"),
+    _of_environment("a float", "1.10", refused="slipway_apps.written.environment.A is 1.1"),
+    _of_environment("a date", "2026-01-31", refused="slipway_apps.written.environment.A is"),
     _of_environment("a number", "-5", "-5"),
     _of_environment("per cent", "'%n %% 50%'", "%n %% 50%"),
     _of_environment("dollars", "'$ $$ $A ${A} $(id) `id`'", "$ $$ $A ${A} $(id) `id`"),
     _of_environment("quotes", """'"a" ''b'' "'""", '"a" \'b\' "'),
     _of_environment("backslashes", "'\\ \\\\ \\n \\x41 \\'", "\\ \\\\ \\n \\x41 \\"),
-    _of_environment("a newline", '"a\\nb"', refused="slipway_apps.shop.environment.A is"),
-    _of_environment("a carriage return", '"a\\rb"', refused="slipway_apps.shop.environment.A is"),
-    _of_environment("NUL", '"a\\0b"', refused="slipway_apps.shop.environment.A is"),
+    _of_environment("a newline", '"a\\nb"', refused="slipway_apps.written.environment.A is"),
+    _of_environment("a carriage return", '"a\\rb"', refused="slipway_apps.written.environment.A is"),
+    _of_environment("NUL", '"a\\0b"', refused="slipway_apps.written.environment.A is"),
     _of_environment("control characters", '"\\t\\x01\\e[0m\\x7f\\N\\L"', "\t\x01\x1b[0m\x7f\x85\u2028"),
-    _of_environment("a noncharacter", '"\\uFFFE"', refused="slipway_apps.shop.environment.A is"),
+    _of_environment("a noncharacter", '"\\uFFFE"', refused="slipway_apps.written.environment.A is"),
     _of_environment("beyond the first plane", "😀é\u0301", "😀é\u0301"),
     _of_environment("blanks around", "'  a  '", "  a  "),
     _of_environment("nothing", "''", ""),
     _of_environment("what looks like a template", "!unsafe '{{ 1 }}{% x'", "{{ 1 }}{% x"),
     _of_environment("a template", "\"{{ 'a' * 2 }}\"", "aa"),
     _of_environment("the longest value", "x" * 100_000, "x" * 100_000),
-    _of_environment("a value that is too long", "x" * 100_001, refused="slipway_apps.shop.environment.A is"),
+    _of_environment("a value that is too long", "x" * 100_001, refused="slipway_apps.written.environment.A is"),
     Written(
         "the largest environment",
         _app("environment: {" + ", ".join(f"A{n}: {'é' * 49_000}" for n in range(5)) + "}"),
@@ -579,9 +581,11 @@ CLASSES = [
         )
         for option in ENVIRONMENTS
     ),
-    Written("a secret's name", _app("secrets: {a.b: x}"), "slipway_apps.shop.secrets.a.b"),
+    Written("a secret's name", _app("secrets: {a.b: x}"), "slipway_apps.written.secrets.a.b"),
     Written("a longest header", _app(f"headers: {{X-A: '{'$' * 235}'}}")),
-    Written("a header that is too long", _app(f"headers: {{X-A: {'x' * 4001}}}"), "slipway_apps.shop.headers.X-A is"),
+    Written(
+        "a header that is too long", _app(f"headers: {{X-A: {'x' * 4001}}}"), "slipway_apps.written.headers.X-A is"
+    ),
     Written("a header with everything", _app("headers: {X-A: '\"$uri\" %n \\ {} ; ü'}")),
     Written(
         "the longest paths",
@@ -591,18 +595,20 @@ CLASSES = [
             f"static: {{/{'.' * 998}/: {'a' * 255}}}"
         ),
     ),
-    Written("a path that is too long", _app(f"ready_path: /{'x' * 1000}"), "slipway_apps.shop.ready_path is"),
-    Written("a path with a dollar", _app("ready_path: /$uri"), "slipway_apps.shop.ready_path is"),
-    Written("an app twice", _app() + _TWO.replace("blog:", "shop:", 1), "shop"),
+    Written("a path that is too long", _app(f"ready_path: /{'x' * 1000}"), "slipway_apps.written.ready_path is"),
+    Written("a path with a dollar", _app("ready_path: /$uri"), "slipway_apps.written.ready_path is"),
+    Written("an app twice", _app() + _TWO.replace("blog:", "written:", 1), "written"),
     Written(
-        "a domain twice", _app(domains="[a.example, a.example]"), 'slipway_apps.shop.domains has "a.example" twice'
+        "a domain twice", _app(domains="[a.example, a.example]"), 'slipway_apps.written.domains has "a.example" twice'
     ),
     Written("a domain of two apps", _app() + _TWO, 'slipway_apps.blog.domains has "shop.example.com"'),
-    Written("a path twice", _app("websocket_paths: [/ws, /ws/]"), "slipway_apps.shop.websocket_paths has"),
-    Written("a path of two kinds", _app("websocket_paths: [/a]\nstatic: {/a/: a}"), "slipway_apps.shop.static has"),
+    Written("a path twice", _app("websocket_paths: [/ws, /ws/]"), "slipway_apps.written.websocket_paths has"),
+    Written("a path of two kinds", _app("websocket_paths: [/a]\nstatic: {/a/: a}"), "slipway_apps.written.static has"),
     Written("no e-mail", _app("certificate: {issuer: letsencrypt}")),
     Written(
-        "an empty e-mail", _app("certificate: {issuer: letsencrypt, email: ''}"), "slipway_apps.shop.certificate.email"
+        "an empty e-mail",
+        _app("certificate: {issuer: letsencrypt, email: ''}"),
+        "slipway_apps.written.certificate.email",
     ),
     Written(
         "empty lists",
@@ -611,11 +617,11 @@ CLASSES = [
             "private_paths: []\nprivate_allow: []\nlimits: {paths: {}}\nnginx: {}\ncertificate: {}\npackages: []"
         ),
     ),
-    Written("an empty list of domains", _app(domains="[]"), "slipway_apps.shop.domains is []"),
+    Written("an empty list of domains", _app(domains="[]"), "slipway_apps.written.domains is []"),
     Written("no apps", "slipway_apps: {}\n"),
     Written("a name of Slipway's own", _app() + "  acme: {}\n", 'slipway_apps has the app "acme"'),
-    Written("seconds below nothing", _app("drain_seconds: -1"), "slipway_apps.shop.drain_seconds is -1"),
-    Written("seconds without end", _app("ready_seconds: 1000000000000"), "slipway_apps.shop.ready_seconds is"),
+    Written("seconds below nothing", _app("drain_seconds: -1"), "slipway_apps.written.drain_seconds is -1"),
+    Written("seconds without end", _app("ready_seconds: 1000000000000"), "slipway_apps.written.ready_seconds is"),
     Written(
         "the largest numbers",
         _app(
