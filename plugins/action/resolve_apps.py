@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import datetime
+import linecache
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.asgi.plugins.module_utils.git import is_ssh
 from ansible_collections.slipway.asgi.plugins.plugin_utils import kinds
-from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import Context, Mistakes, load_specs, resolve
+from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import (
+    Context,
+    Mistakes,
+    check,
+    load_specs,
+    load_variables,
+    resolve,
+)
 from ansible_collections.slipway.asgi.plugins.plugin_utils.own_certificates import read
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -47,8 +57,10 @@ class ActionModule(ActionBase):
         if "distribution" not in facts:
             facts = result["ansible_facts"] = self._distribution()
         own_python = _own_python(facts["distribution"], facts["distribution_version"], mistakes)
+        context = Context(self._templar.template, origin, written, base)
+        mistakes += check(load_variables(ROLES), variables, context)
         try:
-            views = resolve(load_specs(ROLES), variables, Context(self._templar.template, origin, base))
+            views = resolve(load_specs(ROLES), variables, context)
         except Mistakes as error:
             mistakes += error.messages
             views = {"app": [], "certificates": []}
@@ -120,15 +132,28 @@ def _own_python(distribution: str, version: str, mistakes: list[str]) -> str | N
 
 
 def origin(value: Any) -> str:
-    """Where a value was written, as ``file:line``; "" where Ansible does not know.
-
-    Ansible keeps this in a tag whose reader is not public yet, so that its absence must not matter.
-    """
-    try:
-        from ansible._internal._datatag._tags import Origin
-    except ImportError:
-        return ""
-    tag = Origin.get_tag(value)
+    """Where a value was written, as ``file:line``; "" where Ansible does not know."""
+    tag = _tag(value)
     if tag is None or not tag.path:
         return ""
     return f"{os.path.relpath(tag.path)}:{tag.line_num}" if tag.line_num else os.path.relpath(tag.path)
+
+
+def written(value: int) -> str:
+    """How a whole number was written, such as ``0123``; "" where Ansible does not know."""
+    tag = _tag(value)
+    if tag is None or not (tag.path and tag.line_num and tag.col_num):
+        return ""
+    linecache.checkcache(tag.path)
+    found = re.match(r"[-+]?\d[\w:]*", linecache.getline(tag.path, tag.line_num)[tag.col_num - 1 :])
+    # What stands there in a template, or in an encrypted file, is something else.
+    return found[0] if found and yaml.safe_load(found[0]) == value else ""
+
+
+def _tag(value: Any) -> Any:
+    """What Ansible keeps of a value's origin; its reader is not public yet, so that its absence must not matter."""
+    try:
+        from ansible._internal._datatag._tags import Origin
+    except ImportError:
+        return None
+    return Origin.get_tag(value)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.slipway.asgi.plugins.module_utils import bytecode
+from ansible_collections.slipway.asgi.plugins.module_utils import bytecode, sbom
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, make_directory, point, write
 from ansible_collections.slipway.asgi.plugins.module_utils.git import Repository
 from ansible_collections.slipway.asgi.plugins.module_utils.host import MANIFEST, SLOTS, Failed, Layout, run
@@ -200,7 +200,7 @@ def _build(
     builder.compile_packages()
     if inputs.build:
         builder.shell(inputs.build, "build")
-    builder.compile()
+    builder.finish()
     _take_over(release)
     write(File(MANIFEST, json.dumps(_sizes(release)).encode()), release / MANIFEST)
     facts = {"version": inputs.source.get("called") or "", "commit": commit, "python": str(python)}
@@ -370,10 +370,14 @@ class _Builder:
         python = f"{self.release}/.venv/bin/python"
         self.sandboxed([python, "-IS", "-c", inspect.getsource(bytecode), *arguments], "compiling the packages")
 
-    def compile(self) -> None:
-        """Compile the app's own modules, which saves each worker most of its start; a file that cannot be is left."""
-        script = f'"$1" -m compileall -qq {self.source} || true'
-        self.sandboxed(["/bin/sh", "-c", script, "sh", f"{self.release}/.venv/bin/python"], "compiling")
+    def finish(self) -> None:
+        """Compile the app's own modules, which saves each worker most of its start; and write down what is installed.
+
+        A file that cannot be compiled is left.
+        """
+        script = '"$1" -m compileall -qq "$2" || true; "$1" -IS -c "$3" "$4" "$5"'
+        arguments = [f"{self.release}/.venv/bin/python", str(self.source), inspect.getsource(sbom), str(self.release)]
+        self.sandboxed(["/bin/sh", "-ec", script, "sh", *arguments, self.layout.name], "compiling, and making the SBOM")
 
     def _packages(self) -> Path:
         return next((self.release / ".venv").glob("lib/python*/site-packages"))

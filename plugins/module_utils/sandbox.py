@@ -95,7 +95,8 @@ def sandboxed(
                 *(f"--property={text}" for text in [*properties, *loaded]),
                 *(f"--setenv={name}={value}" for name, value in environment.items()),
                 "--",
-                *command,
+                # systemd would put the value of a ${variable} in its place, before a shell sees it.
+                *(word.replace("$", "$$") for word in command),
             ],
             what,
         )

@@ -11,7 +11,8 @@ description:
     C(slipway_app_defaults), C(slipway_apps.NAME) and every variable whose name begins with C(slipway_app_overrides), in
     alphabetical order.
   - Refuses what is unknown, wrong or in conflict, all mistakes in one message. Each names the variable, its value, what
-    is allowed, and the file and line.
+    is allowed, and the file and line. The variables of the roles, and those of the playbooks, are looked at as well, so
+    that no role finds a mistake when others have done their work.
   - It changes nothing. Where a play has gathered no facts, it asks the host for the three of its distribution, which
     takes a fraction of the time, and sets them.
 author: The Slipway developers (@slipway)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,14 +40,21 @@ _REPLACES: dict[str, dict[str, set[str]]] = {
     },
 }
 _TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str, int, float),
+    "str": (str, int),
     "int": (int, str),
     "bool": (bool,),
     "list": (list, tuple),
     "dict": (dict,),
     "path": (str,),
 }
-_WANTED = {"str": "a text", "int": "a whole number", "bool": "true or false", "list": "a list", "dict": "a mapping"}
+_WANTED = {
+    "str": "a text",
+    "int": "a whole number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "a mapping",
+    "path": "a text",
+}
 
 
 class Mistakes(Exception):
@@ -76,11 +85,13 @@ class Context:
     Attributes:
         template: renders a value; raises where a variable in it is not defined.
         origin: says where a value was written, such as ``group_vars/all/apps.yml:12``, or "".
+        written: says how a whole number was written, such as ``0123``, or "".
         base: the directory that a relative path of the controller starts from.
     """
 
     template: Callable[[Any], Any]
     origin: Callable[[Any], str]
+    written: Callable[[int], str]
     base: Path
 
 
@@ -93,11 +104,32 @@ def load_specs(roles: Path) -> dict[str, Options]:
     Returns:
         The options of an app, by role.
     """
-    specs = {}
-    for role, variable in VIEWS.items():
-        text = (roles / role / "meta" / "argument_specs.yml").read_text()
-        specs[role] = yaml.safe_load(text)["argument_specs"]["main"]["options"][variable]["options"]
-    return specs
+    return {role: _options(roles / role)[variable]["options"] for role, variable in VIEWS.items()}
+
+
+def load_variables(roles: Path) -> Options:
+    """Read what an inventory can say beside its apps: the variables of all roles, and those of the playbooks.
+
+    Args:
+        roles: the collection's ``roles`` directory.
+
+    Returns:
+        The options, by the names of the variables.
+    """
+    options: Options = {}
+    for role in sorted(path.parent.parent for path in roles.glob("*/meta/argument_specs.yml")):
+        options.update(_options(role))
+    for variable in VIEWS.values():
+        del options[variable]
+    shared = {"slipway_public_port": "nginx_public_port", "slipway_tls_profile": "nginx_tls_profile"}
+    return {**options, **{name: options[meant] for name, meant in shared.items()}, "slipway_serial": {"type": "raw"}}
+
+
+@functools.cache
+def _options(role: Path) -> Options:
+    text = (role / "meta" / "argument_specs.yml").read_text()
+    found: Options = yaml.safe_load(text)["argument_specs"]["main"]["options"]
+    return found
 
 
 def resolve(specs: Mapping[str, Options], variables: Mapping[str, Any], context: Context) -> dict[str, list[Any]]:
@@ -132,6 +164,27 @@ def resolve(specs: Mapping[str, Options], variables: Mapping[str, Any], context:
     if mistakes:
         raise Mistakes(mistakes)
     return {role: [{key: app[key] for key in spec if key in app} for app in resolved] for role, spec in specs.items()}
+
+
+def check(options: Options, variables: Mapping[str, Any], context: Context) -> list[str]:
+    """What is wrong with the variables beside the apps, which roles would find only when others have done their work.
+
+    Args:
+        options: the options of these variables, from :func:`load_variables`.
+        variables: the host's variables, not templated.
+        context: what it takes to template values and to name their origin.
+
+    Returns:
+        One line for each mistake.
+    """
+    given = {name: variables[name] for name in options if name in variables}
+    found = _Values([Layer((), given)], {name: options[name] for name in given}, kinds.VARIABLES, context)
+    values = found.render(given)
+    found.check_types(values)
+    found.check_kinds(found.good(values))
+    if not found.mistakes:
+        found.validated(values)
+    return found.mistakes
 
 
 def _layers(variables: Mapping[str, Any], context: Context, mistakes: list[str]) -> dict[str, list[Layer]]:
@@ -180,41 +233,134 @@ def _layers(variables: Mapping[str, Any], context: Context, mistakes: list[str])
     return layers
 
 
-class _App:
-    """One app on its way from layers to values."""
+class _Values:
+    """Values on their way from what a user wrote to what roles are told, and what is wrong with them."""
 
-    def __init__(self, name: str, layers: list[Layer], options: Options, context: Context) -> None:
-        self.name = name
+    def __init__(
+        self, layers: list[Layer], options: Options, places: Mapping[str, kinds.Kind], context: Context
+    ) -> None:
         self.layers = layers
         self.options = options
+        self.places = places
         self.context = context
         self.mistakes: list[str] = []
         self.wrong: set[str | int] = set()
+
+    def render(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those values that can be rendered and that a file can hold as they were written."""
+        rendered: dict[str, Any] = {}
+        for key in [key for key in values if key in self.options]:
+            try:
+                rendered[key] = _plain(self.context.template(values[key]))
+            except Exception as error:  # whatever a template of the user's raises is the user's to read
+                show = not _holds_secrets(self.options[key])
+                self._mistake((key,), values[key], f"it cannot be rendered: {error}", show=show)
+        for steps, value in _leaves(rendered):
+            try:
+                kinds.plain(value, self.context.written(value) if type(value) is not bool else "")
+            except ValueError as error:
+                self._mistake(steps, value, str(error), show=not _holds_secrets(_option(self.options, steps)))
+        return self.good(rendered)
+
+    def validated(self, values: Mapping[str, Any], label: str = "") -> dict[str, Any]:
+        """The values with the defaults of the options, by Ansible's own rules, where nothing is wrong."""
+        result = ArgumentSpecValidator(self.options).validate(values)
+        self.mistakes += [f"{label}{message}" for message in result.error_messages]
+        return dict(result.validated_parameters)
+
+    def good(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What is wrong already is not looked at again, everything else is: all mistakes come at once."""
+        return {key: value for key, value in values.items() if key not in self.wrong}
+
+    def check_types(self, values: Mapping[str, Any], options: Options | None = None, steps: Steps = ()) -> None:
+        """Look whether each value is of its option's type."""
+        options = self.options if options is None else options
+        for key, value in values.items():
+            if key not in options:
+                continue
+            option = options[key]
+            kind = option.get("type", "str")
+            if kind in _TYPES and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool")):
+                hint = kinds.read_by_yaml(value) if kind == "str" else ""
+                wanted = hint or f"{_WANTED[kind]} is needed"
+                self._mistake((*steps, key), value, wanted, show=not _holds_secrets(option))
+            elif kind == "int" and isinstance(value, str) and not value.isdigit():
+                self._mistake((*steps, key), value, "a whole number is needed")
+            elif kind == "list" and option.get("elements") in ("str", "path"):
+                for index, element in enumerate(value):
+                    if not isinstance(element, (str, int)) or isinstance(element, bool):
+                        wanted = kinds.read_by_yaml(element) or "a text is needed"
+                        self._mistake((*steps, key, index), element, wanted)
+            elif "options" in option:
+                self.check_types(value, option["options"], (*steps, key))
+
+    def check_kinds(self, values: Mapping[str, Any]) -> None:
+        """Look whether each value is what its place wants beyond that."""
+        for place, kind in self.places.items():
+            for steps, value in _at_place(values, place):
+                if _is_secret(self.options, steps):
+                    continue
+                try:
+                    kind(value)
+                except ValueError as error:
+                    self._mistake(steps, value, str(error), show=not isinstance(error, kinds.Unshown))
+
+    def _layer(self, steps: Steps) -> Layer:
+        """The highest layer that says something at these steps."""
+        for layer in reversed(self.layers):
+            if _find(layer.values, steps)[0]:
+                return layer
+        # An app's own, or the only one there is.
+        return self.layers[:2][-1]
+
+    def _mistake(self, steps: Steps, value: Any, allowed: str, show: bool = True) -> None:
+        self.wrong.add(steps[0])
+        layer = self._layer(steps)
+        shown = f" is {_show(value)}" if show else ""
+        self.mistakes.append(
+            f"{_path((*layer.steps, *steps))}{shown}: {allowed}{_at(self._origin(layer.values, steps))}"
+        )
+
+    def _origin(self, values: Mapping[str, Any], steps: Steps) -> str:
+        """Where a value was written, or else its key, for booleans and the like know nothing, or else what holds it."""
+        for length in range(len(steps), -1, -1):
+            found, value = _find(values, steps[:length])
+            if found and (origin := self.context.origin(value)):
+                return origin
+            holder = _find(values, steps[: length - 1])[1] if length else None
+            keys = [key for key in holder if key == steps[length - 1]] if isinstance(holder, Mapping) else []
+            if keys and (origin := self.context.origin(keys[0])):
+                return origin
+        return ""
+
+
+class _App(_Values):
+    """One app on its way from layers to values."""
+
+    def __init__(self, name: str, layers: list[Layer], options: Options, context: Context) -> None:
+        super().__init__(layers, options, kinds.KINDS, context)
+        self.name = name
+        # How many bytes of secrets each option holds.
+        self.secrets: Counter[str | int] = Counter()
 
     def resolve(self) -> dict[str, Any] | None:
         self.layers = [Layer(layer.steps, self._rendered_mappings(layer)) for layer in self.layers]
         merged = self._merge()
         self._unknown(merged, self.options, ())
         merged = self._with_references(merged, self.options, ())
-        values: dict[str, Any] = {}
-        for key in [key for key in merged if key in self.options]:
-            try:
-                values[key] = _plain(self.context.template(merged[key]))
-            except Exception as error:  # whatever a template of the user's raises is the user's to read
-                self._mistake(
-                    (key,), merged[key], f"it cannot be rendered: {error}", show=not _holds_secrets(self.options[key])
-                )
-        self._check_types(values, self.options, ())
+        for option, size in self.secrets.items():
+            if size > kinds.LARGEST_SECRETS:
+                limit = f"all together may have {kinds.LARGEST_SECRETS:,} bytes, and these have {size:,}"
+                self._mistake((option,), None, limit, show=False)
+        values = self.render(merged)
+        self.check_types(values)
         self._missing(merged, self.options, ())
-        # What is wrong already is not looked at again, everything else is: all mistakes come at once.
-        self._check_kinds({key: value for key, value in values.items() if key not in self.wrong})
-        self._check_paths({key: value for key, value in values.items() if key not in self.wrong})
+        self.check_kinds(self.good(values))
+        self._check_paths(self.good(values))
         if self.mistakes:
             return None
-        result = ArgumentSpecValidator(self.options).validate(values)
-        for message in result.error_messages:
-            self.mistakes.append(f"slipway_apps.{self.name}: {message}")
-        return None if self.mistakes else dict(result.validated_parameters)
+        values = self.validated(values, f"slipway_apps.{self.name}: ")
+        return None if self.mistakes else values
 
     def _rendered_mappings(self, layer: Layer) -> Mapping[str, Any]:
         """A layer in which no template stands for a whole mapping, so that each can be merged key by key."""
@@ -247,7 +393,7 @@ class _App:
             option, value, place = options[key], values[key], (*steps, key)
             if option.get("no_log") and option.get("type") == "dict":
                 if isinstance(value, Mapping):
-                    found[key] = {str(name): self._reference((*place, name), value[name]) for name in value}
+                    found[key] = {name: self._reference((*place, name), value[name]) for name in value}
                 else:
                     self._mistake(place, value, "a mapping of names and values is needed", show=False)
                     found[key] = {}
@@ -270,11 +416,12 @@ class _App:
             self._mistake(steps, value, f"it cannot be rendered; {hint}", show=False)
             return reference
         try:
-            holder = _path(steps[:-1])
+            mapping = _path(steps[:-1])
             if name not in kinds.KINDS:  # one of a mapping of secrets
-                kinds.KINDS[f"{holder}{{key}}"](steps[-1])
+                kinds.KINDS[f"{mapping}{{key}}"](steps[-1])
             kinds.secret_value(rendered)
-            kinds.KINDS.get(name, kinds.KINDS.get(f"{holder}{{}}", kinds.secret_value))(rendered)
+            kinds.KINDS.get(name, kinds.KINDS.get(f"{mapping}{{}}", kinds.secret_value))(rendered)
+            self.secrets[steps[0]] += len(rendered.encode())
         except ValueError as error:
             self._mistake(steps, value, str(error), show=False)
         return reference
@@ -296,35 +443,6 @@ class _App:
                 self._mistake((*steps, key), None, f"this key is needed. {text}", show=False)
             elif "options" in option and isinstance(values.get(key), Mapping):
                 self._missing(values[key], option["options"], (*steps, key))
-
-    def _check_types(self, values: Mapping[str, Any], options: Options, steps: Steps) -> None:
-        for key, value in values.items():
-            if key not in options:
-                continue
-            option = options[key]
-            kind = option.get("type", "str")
-            if kind in _TYPES and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool")):
-                self._mistake(
-                    (*steps, key), value, f"{_WANTED.get(kind, kind)} is needed", show=not _holds_secrets(option)
-                )
-            elif kind == "int" and isinstance(value, str) and not value.isdigit():
-                self._mistake((*steps, key), value, "a whole number is needed")
-            elif kind == "list" and option.get("elements") == "str":
-                for index, element in enumerate(value):
-                    if not isinstance(element, (str, int)) or isinstance(element, bool):
-                        self._mistake((*steps, key, index), element, "a text is needed")
-            elif "options" in option:
-                self._check_types(value, option["options"], (*steps, key))
-
-    def _check_kinds(self, values: Mapping[str, Any]) -> None:
-        for place, kind in kinds.KINDS.items():
-            for steps, value in _at_place(values, place):
-                if _is_secret(self.options, steps):
-                    continue
-                try:
-                    kind(value)
-                except ValueError as error:
-                    self._mistake(steps, value, str(error), show=not isinstance(error, kinds.Unshown))
 
     def _check_paths(self, values: dict[str, Any]) -> None:
         """Make paths of the controller absolute, and insist that they are there."""
@@ -349,46 +467,22 @@ class _App:
         except Failed as error:
             self._mistake(("source", "path"), values["source"]["path"], str(error))
 
-    def _layer(self, steps: Steps) -> Layer:
-        """The highest layer that says something at these steps."""
-        for layer in reversed(self.layers):
-            if _find(layer.values, steps)[0]:
-                return layer
-        return self.layers[1]
-
-    def _mistake(self, steps: Steps, value: Any, allowed: str, show: bool = True) -> None:
-        self.wrong.add(steps[0])
-        layer = self._layer(steps)
-        shown = f" is {_show(value)}" if show else ""
-        self.mistakes.append(
-            f"{_path((*layer.steps, *steps))}{shown}: {allowed}{_at(self._origin(layer.values, steps))}"
-        )
-
-    def _origin(self, values: Mapping[str, Any], steps: Steps) -> str:
-        """Where a value was written, or else its key, for booleans and the like know nothing, or else what holds it."""
-        for length in range(len(steps), -1, -1):
-            found, value = _find(values, steps[:length])
-            if found and (origin := self.context.origin(value)):
-                return origin
-            holder = _find(values, steps[: length - 1])[1] if length else None
-            keys = [key for key in holder if key == steps[length - 1]] if isinstance(holder, Mapping) else []
-            if keys and (origin := self.context.origin(keys[0])):
-                return origin
-        return ""
-
 
 def _holds_secrets(option: Mapping[str, Any]) -> bool:
     return bool(option.get("no_log")) or any(map(_holds_secrets, option.get("options", {}).values()))
 
 
-def _is_secret(options: Options, steps: Steps) -> bool:
-    """Whether a secret stands at these steps, or did before a reference took its place."""
+def _option(options: Options, steps: Steps) -> Mapping[str, Any]:
+    """The option that these steps lead to; none within a list or a mapping of the user's own."""
     option: Mapping[str, Any] = {"options": options}
     for step in steps:
         option = option.get("options", {}).get(step, {})
-        if option.get("no_log"):
-            return True
-    return False
+    return option
+
+
+def _is_secret(options: Options, steps: Steps) -> bool:
+    """Whether a secret stands at these steps, or did before a reference took its place."""
+    return any(_option(options, steps[:length]).get("no_log") for length in range(1, len(steps) + 1))
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
@@ -416,17 +510,33 @@ def _conflicts(apps: list[dict[str, Any]]) -> list[str]:
                 f"slipway_apps.{app['name']}.domains has {_show(wildcards[0])}: a CA proves a wildcard in DNS only; "
                 "set certificate.dns with its plugin and credentials"
             )
-        both = {f"{path.rstrip('/')}/" for path in app.get("websocket_paths", [])} & set(app.get("static", {}))
         mistakes += [
             f"slipway_apps.{app['name']}.environment has {_show(name)}, as secret_environment has: choose one"
             for name in sorted(set(app.get("environment", {})) & set(app.get("secret_environment", {})))
         ]
-        mistakes += [
-            f"slipway_apps.{app['name']}.static has {_show(path)}, as websocket_paths has: "
-            "a path is either static or a WebSocket"
-            for path in sorted(both)
-        ]
+        mistakes += _paths_twice(app)
     return mistakes
+
+
+def _paths_twice(app: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong where a path of an app stands twice, or means two things."""
+    label = f"slipway_apps.{app['name']}"
+    static, websockets = app.get("static", {}), app.get("websocket_paths", [])
+    for option, paths in (
+        ("websocket_paths", websockets),
+        ("private_paths", app.get("private_paths") or []),
+        ("limits.paths", (app.get("limits") or {}).get("paths", {})),
+    ):
+        bare = [path.rstrip("/") or "/" for path in paths]
+        for path in sorted({path for path in bare if bare.count(path) > 1}):
+            yield f"{label}.{option} has {_show(path)} twice: once is enough"
+    for path in sorted({f"{path.rstrip('/')}/" for path in websockets} & set(static)):
+        yield f"{label}.static has {_show(path)}, as websocket_paths has: a path is either static or a WebSocket"
+    for start in sorted(set(app.get("redirects", {})) - {"/"}):
+        for path in sorted({*static, *websockets}):
+            if start in (path, f"{path}/") or (start.endswith("/") and path.startswith(start)):
+                option = "static" if path in static else "websocket_paths"
+                yield f"{label}.redirects has {_show(start)}, so that nothing reaches {_show(path)} of {option}"
 
 
 def _at_place(values: Mapping[str, Any], place: str) -> Iterator[tuple[Steps, Any]]:
@@ -458,21 +568,41 @@ def _find(values: Any, steps: Steps) -> tuple[bool, Any]:
 def _plain(value: Any) -> Any:
     """Ansible's tagged and lazy containers as plain ones, so that only values are handed on."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(element) for key, element in value.items()}
+        return {str(key) if isinstance(key, str) else key: _plain(element) for key, element in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(element) for element in value]
     return value
 
 
+def _leaves(value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:
+    """The steps to each value that holds no others."""
+    if isinstance(value, Mapping):
+        for key, element in value.items():
+            yield from _leaves(element, (*steps, key))
+    elif isinstance(value, list):
+        for index, element in enumerate(value):
+            yield from _leaves(element, (*steps, index))
+    else:
+        yield steps, value
+
+
 def _path(steps: Steps) -> str:
     text = ""
     for step in steps:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+        text += f"[{step}]" if type(step) is int else f".{_name(str(step))}"
     return text[1:]
 
 
+def _name(step: str) -> str:
+    return step if step.isprintable() and len(step) <= 100 else _show(step)
+
+
 def _show(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        text = text if text.isprintable() else json.dumps(value, default=str)
+    except ValueError:
+        return "a number of thousands of digits"  # more than Python writes
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 

@@ -7,11 +7,14 @@ Each takes a value and returns nothing, or raises ``ValueError`` with what is al
 from __future__ import annotations
 
 import base64
+import datetime
 import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
+
+import idna
 
 from ansible_collections.slipway.asgi.plugins.module_utils.git import is_ssh
 from ansible_collections.slipway.asgi.plugins.module_utils.host import APP_NAME
@@ -26,19 +29,33 @@ class Unshown(ValueError):
 
 # RFC 1035: a label has at most 63 characters, a name at most 253.
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+# Names of Slipway's own users, units and directories; and slipway-shop-check is a unit of the app shop.
+_OWN_NAMES = re.compile(r"acme|build|certificates|pending|wake|.*-(build|check|migrate)")
+# What Slipway or systemd sets. The user's value would win: a reload would send its signal to the user's MAINPID.
 _RESERVED_ENVIRONMENT = re.compile(
-    r"SLIPWAY_.*|CREDENTIALS_DIRECTORY|STATE_DIRECTORY|RUNTIME_DIRECTORY|NOTIFY_SOCKET|LISTEN_.*|HOME|PATH|USER"
+    r"SLIPWAY_.*|(CREDENTIALS|STATE|RUNTIME)_DIRECTORY|NOTIFY_SOCKET|LISTEN_.*|WATCHDOG_.*|SYSTEMD_.*|MAINPID"
+    r"|INVOCATION_ID|JOURNAL_STREAM|HOME|PATH|USER"
 )
 # Fewer than RFC 9110 allows: the name becomes part of a variable of nginx.
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
-# Half a character, and Unicode's non-characters: systemd refuses an environment file with them, and logs the value.
+# Headers by which an answer is framed, or of which nginx sends one of its own.
+_OWN_HEADERS = re.compile(
+    r"connection|content-(encoding|length|type)|date|keep-alive|server|te|trailer|transfer-encoding|upgrade",
+    re.IGNORECASE,
+)
+# Bytes. The kernel takes 128 KiB for one variable or argument of a process (MAX_ARG_STRLEN), and for all of them a
+# quarter of the stack, which is 2 MiB. systemd takes 1 MiB for all credentials of a unit (CREDENTIALS_TOTAL_SIZE_MAX).
+# nginx takes no word that does not fit the 4096 bytes of its buffer (NGX_CONF_BUFFER).
+_LONGEST_LINE = 100_000
+_LARGEST_ENVIRONMENT = 500_000
+LARGEST_SECRETS = 1_000_000
+_LONGEST_HEADER = 4_000
+# What systemd takes for no character (unichar_is_valid in src/basic/utf8.c): it refuses the file, and logs the value.
 _NO_CHARACTER = re.compile(
     "[\ud800-\udfff\ufdd0-\ufdef"
-    + "".join(f"{chr(plane + 0xFFFE)}-{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
+    + "".join(f"{chr(last - 1)}{chr(last)}" for last in range(0xFFFF, 0x110000, 0x10000))
     + "]"
 )
-# Bytes. Linux takes 131,072 of a variable (MAX_ARG_STRLEN), its name with them.
-_LONGEST_VARIABLE = 100_000
 # Where no app may write: what is the system's, Slipway's, hidden from the app or its own already, and what holds such.
 _PROTECTED = re.compile(
     r"/(bin|boot|dev|etc|home|lib(32|64|x32)?|proc|root|run|sbin|sys|tmp|usr)(/.*)?"
@@ -54,36 +71,92 @@ def _pattern(expression: str, allowed: str) -> Kind:
     matcher = re.compile(expression, re.ASCII)
 
     def check(value: Any) -> None:
-        if not matcher.fullmatch(str(value)):
+        if isinstance(value, bool) or not isinstance(value, (str, int)) or not matcher.fullmatch(str(value)):
             raise ValueError(allowed)
 
     return check
+
+
+def _whole(lowest: int, highest: int, meaning: str = "") -> Kind:
+    def check(value: Any) -> None:
+        is_number = isinstance(value, int) or re.fullmatch(r"\d{1,12}", str(value), re.ASCII)
+        if not is_number or not lowest <= int(value) <= highest:
+            raise ValueError(f"a number from {lowest} to {highest} is needed{meaning}")
+
+    return check
+
+
+def read_by_yaml(value: Any) -> str:
+    """What YAML made of something that was to be a text, and how to keep it from that; "" for all else."""
+    if value is None:
+        return "YAML reads this as nothing; put it in quotes"
+    if isinstance(value, bool):
+        return "YAML reads this as a boolean; put it in quotes"
+    if isinstance(value, float):
+        return "YAML reads this as a number and may change its digits; put it in quotes"
+    if isinstance(value, datetime.date):
+        return "YAML reads this as a date; put it in quotes"
+    return ""
+
+
+def plain(value: Any, written: str) -> None:
+    """A text that can be encoded, or a number that says what was written.
+
+    Args:
+        value: as YAML has read it.
+        written: what stands where a number was written, such as ``0123``, or "" where that is not known.
+    """
+    if isinstance(value, str):
+        encodable(value)
+    elif written not in ("", str(value)):
+        raise ValueError(f"YAML reads {written} as {value}; write that, or put it in quotes if it is a text")
+
+
+def encodable(value: str) -> None:
+    """A text that a file can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds one half of a surrogate pair, which no text has") from None
+    if "\0" in value:
+        raise ValueError("it holds a NUL byte, which no text has")
 
 
 def app_name(value: Any) -> None:
     """An app's name, which becomes part of user, unit and socket names (31 characters at most for a user)."""
     if not isinstance(value, str) or not APP_NAME.fullmatch(value):
         raise ValueError("a name is 1 to 23 lower-case letters, digits and dashes, and begins with a letter")
-    # slipway-build is a user, slipway-wake a unit, slipway-shop-check a unit of the app shop, and what root does with
-    # /var/lib/slipway/pending must not be an app's.
-    if re.fullmatch(r"acme|build|certificates|pending|wake|.*-(build|check|migrate)", value):
+    if _OWN_NAMES.fullmatch(value):
         raise ValueError("this name is taken by Slipway itself; choose another")
 
 
 def domain(value: Any) -> None:
-    """A host name in ASCII, such as shop.example.com; the leftmost label may be ``*``."""
+    """A host name in ASCII, such as shop.example.com, by the rules of IDNA 2008; the leftmost label may be ``*``."""
     text = str(value)
     if "://" in text:
         raise ValueError(f"a domain has no scheme; write {text.split('://', 1)[1].split('/')[0] or 'shop.example.com'}")
-    try:
-        text.encode("ascii")
-    except UnicodeEncodeError:
-        raise ValueError("a domain is written in its ASCII form, such as xn--bcher-kva.example") from None
-    if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in text.removeprefix("*.").split(".")):
+    bare = text.removeprefix("*.")
+    if not text.isascii():
+        try:
+            form = idna.encode(bare.rstrip("."), uts46=True).decode()
+        except idna.IDNAError as error:
+            raise ValueError(f"no domain is written like this: {error}") from None
+        raise ValueError(f"a domain is written in its ASCII form; write {'*.' if bare != text else ''}{form}")
+    labels = bare.split(".")
+    if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)):
         raise ValueError(
             "a domain is lower-case labels of letters, digits and dashes joined by dots, without port, path or "
             "trailing dot, such as shop.example.com"
         )
+    # What browsers take for an address of IPv4 (the URL standard's "ends in a number").
+    if re.fullmatch(r"\d+|0x[0-9a-f]*", labels[-1]):
+        raise ValueError("a domain does not end in a number, and an IP address is none")
+    for label in labels:
+        if label[2:4] == "--":
+            try:
+                idna.ulabel(label)
+            except idna.IDNAError as error:
+                raise ValueError(f"{label} is the ASCII form of nothing: {error}") from None
 
 
 def environment_name(value: Any) -> None:
@@ -94,23 +167,39 @@ def environment_name(value: Any) -> None:
         raise ValueError("this name is set by Slipway or systemd; choose another")
 
 
+def environment(value: Any) -> None:
+    """All variables together."""
+    size = sum(len(f"{name}={text}\0".encode(errors="replace")) for name, text in value.items())
+    if size > _LARGEST_ENVIRONMENT:
+        raise ValueError(f"all together may have {_LARGEST_ENVIRONMENT:,} bytes, and these have {size:,}")
+
+
 def line(value: Any) -> None:
-    """One line of text: no line break and no NUL byte."""
-    if isinstance(value, bool) or value is None:
-        raise ValueError(f"YAML reads this as {'nothing' if value is None else 'a boolean'}; put it in quotes")
-    if isinstance(value, float):
-        raise ValueError("YAML reads this as a number and may change its digits; put it in quotes")
+    """One line of text that a process can be given: no line break, no NUL byte, and not too long."""
+    if hint := read_by_yaml(value):
+        raise ValueError(hint)
     if not isinstance(value, (str, int)):
         raise ValueError("a single text or whole number is needed")
-    if any(character in str(value) for character in "\n\r\0"):
+    text = str(value)
+    if any(character in text for character in "\n\r\0"):
         raise ValueError("it must be a single line, without line breaks and NUL bytes")
+    encodable(text)
+    if found := _NO_CHARACTER.search(text):
+        raise ValueError(f"it holds U+{ord(found[0]):04X}, which is no character")
+    if len(text.encode()) > _LONGEST_LINE:
+        raise ValueError(f"it may have {_LONGEST_LINE:,} bytes, and has {len(text.encode()):,}; a file can hold more")
 
 
 def header_value(value: Any) -> None:
     """What a header says: one line without control characters."""
     line(value)
-    if not str(value).isprintable():
+    text = str(value)
+    if not text.isprintable():
         raise ValueError("it must be without control characters")
+    # As the templates of nginx quote it.
+    size = len(re.sub(r'["\\]', r"\\\g<0>", text).replace("$", "${slipway_dollar}").encode())
+    if size > _LONGEST_HEADER:
+        raise ValueError(f"in nginx's configuration it may have {_LONGEST_HEADER:,} bytes, and would have {size:,}")
 
 
 def headers(value: Any) -> None:
@@ -135,14 +224,15 @@ def secret_value(value: Any) -> None:
         raise ValueError("a secret is a text that is not empty")
     if "\0" in value:
         raise ValueError("a secret holds no NUL byte")
+    encodable(value)
 
 
 def environment_secret(value: Any) -> None:
     """A secret that an environment can hold, of one line or more. The message never holds the value."""
     if _NO_CHARACTER.search(value):
         raise ValueError("an environment holds whole characters of Unicode only, and no non-characters such as U+FFFE")
-    if len(value.encode()) > _LONGEST_VARIABLE:
-        raise ValueError(f"an environment holds at most {_LONGEST_VARIABLE} bytes of each name; secrets holds more")
+    if len(value.encode()) > _LONGEST_LINE:
+        raise ValueError(f"an environment holds at most {_LONGEST_LINE} bytes of each name; secrets holds more")
 
 
 def writable(value: Any) -> None:
@@ -157,13 +247,8 @@ def header(value: Any) -> None:
     """The name of an HTTP header."""
     if not isinstance(value, str) or not _HEADER.fullmatch(value):
         raise ValueError("a header's name is letters, digits and dashes")
-
-
-def inner_path(value: Any) -> None:
-    """A relative path that stays inside the source."""
-    text = str(value)
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", text):
-        raise ValueError("a directory inside the source is needed, such as static or shop/static; none begins with .")
+    if _OWN_HEADERS.fullmatch(value):
+        raise ValueError("this header is set by nginx or the app alone")
 
 
 def source(value: Any) -> None:
@@ -221,12 +306,7 @@ def git_url(value: Any) -> None:
     if _LOGIN.match(str(value)):
         raise Unshown("the address holds a login, and would be seen; take it out, and set token and username beside it")
     _git_url(value)
-    try:
-        port = urlsplit(str(value)).port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise ValueError("after the colon of an address like this stands a port, a number from 1 to 65535")
+    _reachable(value)
 
 
 def index_url(value: Any) -> None:
@@ -234,6 +314,23 @@ def index_url(value: Any) -> None:
     if _LOGIN.match(str(value)):
         raise Unshown("the address holds a login, and would be seen; set username and password beside it")
     _index_url(value)
+    _reachable(value)
+
+
+def _reachable(value: Any) -> None:
+    """An address that somebody could connect to: its host is a domain or an address, its port is one."""
+    try:
+        parts = urlsplit(str(value))
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("after the colon of an address like this stands a port, a number from 1 to 65535")
+    host = parts.hostname or "localhost"
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        domain(host)
 
 
 def network(value: Any) -> None:
@@ -271,6 +368,13 @@ def issuer(value: Any) -> None:
     """A CA by its name or by the address of its ACME directory, or nobody."""
     if value not in (SELF_SIGNED, *DIRECTORIES):
         _directory(value)
+        _reachable(value)
+
+
+def email(value: Any) -> None:
+    """An address of somebody, in ASCII."""
+    _email(value)
+    domain(str(value).rpartition("@")[2].lower())
 
 
 def first_is_plain(value: Any) -> None:
@@ -287,8 +391,17 @@ entrypoint = _pattern(
     r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\(\))?",
     "an entry point is module:attribute, such as shop.main:app",
 )
-url_path = _pattern(r"/[A-Za-z0-9._~/-]*", "a path begins with / and holds letters, digits and . _ ~ - /")
-_prefix = _pattern(r"/([A-Za-z0-9._~-]+/)+", "a prefix begins and ends with /, such as /static/")
+# As nginx normalises it: neither // nor . and .. as parts. Twice quoted, it has to fit into a word of nginx.
+_PART = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+"
+_PATH = rf"(?=.{{1,1000}}\Z)/(?:{_PART}/)*(?:{_PART})?"
+url_path = _pattern(
+    _PATH, "a path begins with /, holds letters, digits and . _ ~ - /, at most 1000, and no part is empty, . or .."
+)
+_prefix = _pattern(rf"(?!/\Z){_PATH}(?<=/)", "a prefix begins and ends with /, such as /static/")
+inner_path = _pattern(
+    r"(?=.{1,255}\Z)[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*",
+    "a directory inside the source is needed, such as static or shop/static; none begins with .",
+)
 
 
 def site_path(value: Any) -> None:
@@ -305,17 +418,17 @@ def prefix(value: Any) -> None:
 
 
 _directory = _pattern(
-    r"https://[A-Za-z0-9.-]+(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?",
+    rf"https://[A-Za-z0-9.-]+(:\d{{1,5}})?({_PATH})?",
     f"an issuer is {', '.join((SELF_SIGNED, *DIRECTORIES))} or the address of an ACME directory, https://...",
 )
-email = _pattern(
+_email = _pattern(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", "an address such as ops@example.com"
 )
 profile = _pattern(r"[A-Za-z0-9._-]{1,64}", "a profile of the CA is letters, digits and . _ -, such as shortlived")
 credential_name = _pattern(r"[a-z0-9_]{1,64}", "a name is lower-case letters, digits and _, as the plugin has it")
 key_name = _pattern(r"[!-~]{1,200}", "a key's name is letters, digits and signs, without blanks")
 _redirect = _pattern(
-    r"/[A-Za-z0-9._~/-]*|https://[a-z0-9.-]+(:[1-9]\d{1,4})?/[A-Za-z0-9._~/-]*",
+    rf"(https://[a-z0-9.-]+(:\d{{1,5}})?)?{_PATH}",
     "a redirect leads to a path such as /new, or to an address such as https://www.example.com/new",
 )
 
@@ -332,9 +445,10 @@ def redirects(value: Any) -> None:
 
 def redirect(value: Any) -> None:
     """Where a redirect leads."""
-    _redirect(value)
     if str(value).startswith("//"):
         raise ValueError("two slashes at the beginning would lead to another host; write https://")
+    _redirect(value)
+    _reachable(value)
 
 
 size = _pattern(r"[1-9]\d{0,5}[kmg]?", "a size is a number with k, m or g, such as 10m")
@@ -342,12 +456,41 @@ rate = _pattern(
     r"[1-9]\d{0,5}r/[sm]( burst=[1-9]\d{0,4})?",
     "a rate is a number with r/s or r/m, and a burst or none, such as 5r/m burst=10",
 )
-count = _pattern(r"\d{1,5}", "a number from 0 to 99999 is needed; 0 is no limit")
+# What nginx takes.
+count = _whole(0, 65535, "; 0 is no limit")
+requests = _whole(0, 1_000_000_000, "; 0 is never")
+# Seconds: an hour for a start, a day for a drain. systemd waits for some of them twice.
+ready_seconds = _whole(1, 3600)
+drain_seconds = _whole(0, 86400)
+propagation_seconds = _whole(0, 3600)
+releases = _whole(1, 1000)
+port = _whole(1, 65535)
+# nginx needs some for itself; twice as many open files are the most that systemd gives to a service (524288).
+connections = _whole(64, 262144)
+journal_size = _pattern(r"[1-9]\d{0,5}[KMGT]", "a size is a number with K, M, G or T, such as 500M")
 memory = _pattern(r"[1-9]\d{0,5}[MG]", "a size of memory is a number with M or G, such as 512M")
 cpu_weight = _pattern(r"[1-9]\d{0,3}|10000", "a number from 1 to 10000 is needed; everything else has 100")
 tasks = _pattern(r"[1-9]\d{1,6}", "a number from 10 to 9999999 is needed")
+ca_file = _pattern(r"[^\0-\x1f]*[^\0-\x1f/]\.crt", "a file whose name ends with .crt is needed")
+system_user = _pattern(r"[a-z_][a-z0-9_-]{0,30}", "a user's name is lower-case letters, digits, _ and -")
 secret_name = _pattern(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "a secret's name is letters, digits and underscores")
-secret_line = _pattern(r"[^\s\x00-\x1f](.*[^\s\x00-\x1f])?", "a single line is needed, without blanks around it")
+
+
+def secret_line(value: Any) -> None:
+    """A secret of one line. The message never holds the value."""
+    if not isinstance(value, str) or not value.isprintable() or not value or value != value.strip():
+        raise ValueError("a single line is needed, without blanks around it and control characters")
+
+
+def credential_value(value: Any) -> None:
+    """What certbot reads from an ini file, which knows no escapes. The message never holds the value."""
+    secret_line(value)
+    if re.search(r"%\([^)]*\)s", value):
+        raise ValueError("certbot would read %(...)s as a reference to something else")
+    if all(quote in value or value.endswith(quote[0]) for quote in ('"', "'", "'''", '"""')):
+        raise ValueError("with so many quotes of both kinds it cannot be written for certbot")
+
+
 username = _pattern(r"[!-9;-~]{1,200}", "a user name is letters, digits and signs, without blanks and colons")
 extra = _pattern(
     r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?", "a name is letters, digits and . _ -, such as postgres"
@@ -360,14 +503,42 @@ _LOGIN = re.compile(r"https?://[^/]*@|ssh://[^/@]*:[^/]*@", re.IGNORECASE)
 _KNOWN_HOST = re.compile(
     r"\s*(@(cert-authority|revoked)\s+)?[^\s@#]\S*\s+(sk-)?(ssh|ecdsa)-\S+\s+[A-Za-z0-9+/]{16,}=*(\s.*)?"
 )
-_index_url = _pattern(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s'\"\\$`?#]*)?", "an index is https://..., without a query")
+_HOST = r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])"
+# Printable ASCII without blanks, quotes, backslash and $, and for an index without ? and #.
+_index_url = _pattern(rf"https?://{_HOST}(:\d+)?(/[!%&(->@-\[\]-_a-~]*)?", "an index is https://..., without a query")
 _git_url = _pattern(
-    r"(https?://|ssh://|file:///|[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:)[^\s'\"\\$`]+",
+    rf"(https?://{_HOST}|ssh://([A-Za-z0-9_][A-Za-z0-9_.-]*@)?{_HOST}|file:///|[A-Za-z0-9_][A-Za-z0-9_.-]*@{_HOST}:)"
+    r"[!#%&(-\[\]-_a-~]+",
     "a git address is https://..., ssh://... or user@host:path",
 )
+_mirror_url = _pattern(
+    rf"|(https?://{_HOST}(:\d+)?|file://)(/[!%&(->@-\[\]-_a-~]*)?", "a mirror is https://... or file:///..."
+)
+_batch = _pattern(r"[1-9]\d{0,4}|([1-9]\d?|100)%", 'a number of hosts from 1, or a share of them such as "30%"')
 git_version = _pattern(
     r"(?!-)[A-Za-z0-9._/-]{1,200}", "a version is a tag, a branch or a commit: letters, digits and . _ / -"
 )
+
+
+def mirror_url(value: Any) -> None:
+    """Where else Python is downloaded from, or "" for its usual address."""
+    _mirror_url(value)
+    _reachable(value)
+
+
+def batches(value: Any) -> None:
+    """How many hosts are taken at a time; of several, each is for one batch."""
+    for batch in value if isinstance(value, (list, tuple)) else [value]:
+        _batch(batch)
+
+
+def ca_files(value: Any) -> None:
+    """Files that come to lie in one directory of the host, by their names."""
+    names = [str(path).rpartition("/")[2] for path in value]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"on the host they lie in one directory, and more than one is called {', '.join(twice)}")
+
 
 # Which kind stands where. [] is each element of a list, {} each value and {key} each key of a mapping.
 KINDS: dict[str, Kind] = {
@@ -394,10 +565,15 @@ KINDS: dict[str, Kind] = {
     "entrypoint": entrypoint,
     "python": python,
     "workers": workers,
+    "max_requests": requests,
     "ready_path": url_path,
+    "ready_seconds": ready_seconds,
+    "drain_seconds": drain_seconds,
+    "keep_releases": releases,
     "websocket_paths[]": site_path,
     "static{key}": prefix,
     "static{}": inner_path,
+    "environment": environment,
     "environment{key}": environment_name,
     "environment{}": line,
     "secrets{key}": secret_name,
@@ -430,7 +606,19 @@ KINDS: dict[str, Kind] = {
     "certificate.email": email,
     "certificate.profile": profile,
     "certificate.dns.credentials{key}": credential_name,
-    "certificate.dns.credentials{}": secret_line,
+    "certificate.dns.credentials{}": credential_value,
+    "certificate.dns.propagation_seconds": propagation_seconds,
     "certificate.eab.kid": key_name,
     "certificate.eab.hmac_key": secret_line,
+}
+# The same for the variables beside the apps.
+VARIABLES: dict[str, Kind] = {
+    "slipway_public_port": port,
+    "slipway_serial": batches,
+    "host_journal_max": journal_size,
+    "host_ca_files": ca_files,
+    "host_ca_files[]": ca_file,
+    "python_mirror": mirror_url,
+    "nginx_worker_connections": connections,
+    "app_front_user": system_user,
 }

@@ -118,13 +118,16 @@ def repository(tmp_path: Path) -> Path:
 
 
 SYSTEMD_RUN = f"""#!{sys.executable} -IS
-import json, os, sys, tempfile
+import json, os, re, sys, tempfile
 cut = sys.argv.index("--")
-options, command = [word.partition("=") for word in sys.argv[1:cut]], sys.argv[cut + 1:]
+options = [word.partition("=") for word in sys.argv[1:cut]]
 values = lambda wanted: [value for name, _, value in options if name == wanted]
+environment = dict(text.split("=", 1) for text in values("--setenv"))
+# As systemd does before it starts a command (replace_env in src/basic/env-util.c).
+expanded = lambda found: "$" if found[0] == "$$" else environment.get(found[1], "")
+command = [re.sub(r"[$][$]|[$][{{{{](.*?)[}}}}]", expanded, word) for word in sys.argv[cut + 1:]]
 with open({{log!r}}, "a") as log:
     print(json.dumps([command, values("--property"), values("--setenv")]), file=log)
-environment = dict(text.split("=", 1) for text in values("--setenv"))
 loaded = [text.removeprefix("LoadCredential=") for text in values("--property") if text.startswith("LoadCredential=")]
 if loaded:
     environment["CREDENTIALS_DIRECTORY"] = tempfile.mkdtemp(dir={{memory!r}})

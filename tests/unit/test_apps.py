@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,12 +19,22 @@ from ansible.playbook.task import Task
 from ansible.template import Templar
 
 from ansible_collections.slipway.asgi.plugins.action.release import ActionModule
-from ansible_collections.slipway.asgi.plugins.action.resolve_apps import origin
+from ansible_collections.slipway.asgi.plugins.action.resolve_apps import origin, written
 from ansible_collections.slipway.asgi.plugins.module_utils.wanted import APP_OPTIONS
-from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import VIEWS, Context, Mistakes, load_specs, resolve
+from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import (
+    VIEWS,
+    Context,
+    Mistakes,
+    check,
+    load_specs,
+    load_variables,
+    resolve,
+)
 from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, credentials_of, migrates, secrets_of
 
-SPECS = load_specs(Path(__file__).resolve().parents[2] / "roles")
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+SPECS = load_specs(ROLES)
+VARIABLES = load_variables(ROLES)
 # Where it is clearer than the roles' own: a few options that say what they are for.
 SMALL: dict[str, dict[str, dict[str, Any]]] = {
     "app": {
@@ -63,7 +76,7 @@ def resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolve:
     def run(text: str, specs: Mapping[str, Any] = SPECS) -> dict[str, list[dict[str, Any]]]:
         variables = load(textwrap.dedent(text), tmp_path)
         templar = Templar(DataLoader(), variables)
-        return resolve(specs, variables, Context(templar.template, origin, tmp_path))
+        return resolve(specs, variables, Context(templar.template, origin, written, tmp_path))
 
     return run
 
@@ -330,7 +343,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
     ),
     "a boolean for a text": (
         "    migrate: yes\n",
-        ["slipway_apps.shop.migrate is true: a text is needed", "(apps.yml:6)"],
+        ["slipway_apps.shop.migrate is true: YAML reads this as a boolean; put it in quotes", "(apps.yml:6)"],
     ),
     "a list for a mapping": (
         "    environment: [A]\n",
@@ -369,6 +382,10 @@ BAD: dict[str, tuple[str, list[str]]] = {
         ['slipway_apps has the app "my_shop"', "1 to 23 lower-case letters, digits and dashes", "(apps.yml:6)"],
     ),
     "an app name that is a number": ("  7: {}\n", ["slipway_apps has the app 7", "begins with a letter"]),
+    "an app with a name of Slipway's": (
+        "  acme: {}\n",
+        ['slipway_apps has the app "acme": this name is taken by Slipway itself; choose another', "(apps.yml:6)"],
+    ),
     "an app that is no mapping": (
         "slipway_app_overrides: {shop: [workers]}\n",
         ['slipway_app_overrides.shop is ["workers"]: a mapping is needed', "(apps.yml:6)"],
@@ -486,7 +503,100 @@ BAD: dict[str, tuple[str, list[str]]] = {
     ),
     "a date in the environment": (
         "    environment: {SINCE: 2026-01-31}\n",
-        ['slipway_apps.shop.environment.SINCE is "2026-01-31', "a single text or whole number is needed"],
+        ['slipway_apps.shop.environment.SINCE is "2026-01-31', "YAML reads this as a date; put it in quotes"],
+    ),
+    "an octal number": (
+        "    environment: {PIN: 0123}\n",
+        [
+            "slipway_apps.shop.environment.PIN is 83: YAML reads 0123 as 83; "
+            "write that, or put it in quotes if it is a text (apps.yml:6)"
+        ],
+    ),
+    "a time of the day": (
+        "    environment: {OPENS: 12:30}\n",
+        ["slipway_apps.shop.environment.OPENS is 750: YAML reads 12:30 as 750", "(apps.yml:6)"],
+    ),
+    "a hexadecimal number": (
+        "    drain_seconds: 0x10\n",
+        ["slipway_apps.shop.drain_seconds is 16: YAML reads 0x10 as 16", "(apps.yml:6)"],
+    ),
+    "a hexadecimal number of 5000 digits": (
+        f"    environment: {{KEY: 0x{'f' * 5000}}}\n",
+        ["slipway_apps.shop.environment.KEY is a number of thousands of digits", "(apps.yml:6)"],
+    ),
+    "a number with an underscore in a list": (
+        "slipway_app_overrides: {shop: {packages: [7_0]}}\n",
+        ["slipway_app_overrides.shop.packages[0] is 70: YAML reads 7_0 as 70", "(apps.yml:6)"],
+    ),
+    "a version that is a float": (
+        "slipway_app_overrides: {shop: {source: {git: 'https://x/shop.git', version: 1.10}}}\n",
+        [
+            "slipway_app_overrides.shop.source.version is 1.1: YAML reads this as a number and may change its digits; "
+            "put it in quotes"
+        ],
+    ),
+    "a Python that is a float": (
+        "    python: 3.10\n",
+        ["slipway_apps.shop.python is 3.1: YAML reads this as a number and may change its digits; put it in quotes"],
+    ),
+    "a date in a list": (
+        "    groups: [2026-01-31]\n",
+        ['slipway_apps.shop.groups[0] is "2026-01-31": YAML reads this as a date; put it in quotes'],
+    ),
+    "a number that is a text": (
+        "    ready_seconds: 1e3\n",
+        ['slipway_apps.shop.ready_seconds is "1e3": a whole number is needed', "(apps.yml:6)"],
+    ),
+    "a boolean for a name": (
+        "    environment: {no: '1'}\n",
+        ["slipway_apps.shop.environment.False is false: an environment name is", "(apps.yml:6)"],
+    ),
+    "nothing for a header's name": (
+        "    headers: {~: x}\n",
+        ["slipway_apps.shop.headers.None is null: a header's name is letters, digits and dashes"],
+    ),
+    "a boolean for a directory": (
+        "    static: {/a/: yes}\n",
+        ["slipway_apps.shop.static./a/ is true: a directory inside the source is needed"],
+    ),
+    "a name that is no line": (
+        '    environment: {"A\\nB": x}\n',
+        ['slipway_apps.shop.environment."A\\nB" is "A\\nB": an environment name is'],
+    ),
+    "a path with a NUL byte": (
+        'slipway_app_overrides: {shop: {source: {path: "a\\0b"}}}\n',
+        ['slipway_app_overrides.shop.source.path is "a\\u0000b": it holds a NUL byte, which no text has'],
+    ),
+    "a start that takes for ever": (
+        "    ready_seconds: 1000000000000\n",
+        ["slipway_apps.shop.ready_seconds is 1000000000000: a number from 1 to 3600 is needed", "(apps.yml:6)"],
+    ),
+    "a drain of no time at all": (
+        "    drain_seconds: -1\n",
+        ["slipway_apps.shop.drain_seconds is -1: a number from 0 to 86400 is needed", "(apps.yml:6)"],
+    ),
+    "a domain of an address": (
+        "slipway_app_overrides: {shop: {domains: [203.0.113.7]}}\n",
+        ['slipway_app_overrides.shop.domains[0] is "203.0.113.7": a domain does not end in a number', "(apps.yml:6)"],
+    ),
+    "a domain in Unicode": (
+        "slipway_app_overrides: {shop: {domains: [bücher.example]}}\n",
+        ['slipway_app_overrides.shop.domains[0] is "bücher.example"', "write xn--bcher-kva.example (apps.yml:6)"],
+    ),
+    "an environment that is too large": (
+        "    environment: {" + ", ".join(f"A{number}: {'x' * 99_000}" for number in range(6)) + "}\n",
+        ["slipway_apps.shop.environment is {", "all together may have 500,000 bytes, and these have", "(apps.yml:6)"],
+    ),
+    "secrets that are too large": (
+        "    secrets: {" + ", ".join(f"a{number}: {'hunter2' * 30_000}" for number in range(5)) + "}\n",
+        [
+            "slipway_apps.shop.secrets: all together may have 1,000,000 bytes, and these have 1,050,000",
+            "(apps.yml:6)",
+        ],
+    ),
+    "a name of a DNS plugin's that is none": (
+        "    certificate: {issuer: letsencrypt, dns: {plugin: ovh, credentials: {API-KEY: hunter2}}}\n",
+        ["slipway_apps.shop.certificate.dns.credentials.API-KEY: a name is lower-case letters", "(apps.yml:6)"],
     ),
     "nothing in the environment": (
         "    environment: {DEBUG: }\n",
@@ -585,6 +695,26 @@ BAD: dict[str, tuple[str, list[str]]] = {
         "    websocket_paths: [/live]\n    static: {/live/: live}\n",
         ['slipway_apps.shop.static has "/live/"', "either static or a WebSocket"],
     ),
+    "a WebSocket that stands twice": (
+        "    websocket_paths: [/ws, /ws/]\n",
+        ['slipway_apps.shop.websocket_paths has "/ws" twice: once is enough'],
+    ),
+    "a private path that stands twice": (
+        "    private_paths: [/metrics, /, /metrics]\n",
+        ['slipway_apps.shop.private_paths has "/metrics" twice: once is enough'],
+    ),
+    "a limit that stands twice": (
+        "    limits: {paths: {/login: 5r/m, /login/: 9r/m}}\n",
+        ['slipway_apps.shop.limits.paths has "/login" twice: once is enough'],
+    ),
+    "a redirect of what is static": (
+        "    static: {/old/static/: static}\n    redirects: {/old/: /new/}\n",
+        ['slipway_apps.shop.redirects has "/old/", so that nothing reaches "/old/static/" of static'],
+    ),
+    "a redirect of a WebSocket": (
+        "    websocket_paths: [/ws]\n    redirects: {/ws: /live, /wsx: /live}\n",
+        ['slipway_apps.shop.redirects has "/ws", so that nothing reaches "/ws" of websocket_paths'],
+    ),
 }
 
 
@@ -597,6 +727,105 @@ def test_refuses_with_variable_value_and_remedy(
     for part in expected:
         assert part in messages[0]
     assert "hunter2" not in messages[0]
+
+
+def test_numbers_are_handed_on_as_they_were_written(resolved: Resolve) -> None:
+    (app,) = resolved(
+        GOOD
+        + """\
+    environment: {PORT: 8080, OFFSET: -1, EXPONENT: 1e3, OCTAL: 0o17, NINE: 089, RENDERED: "{{ 0x10 }}", QUOTED: "0123"}
+    drain_seconds: "10"
+"""
+    )["app"]
+    assert app["environment"] == {
+        "PORT": 8080,
+        "OFFSET": -1,
+        "EXPONENT": "1e3",
+        "OCTAL": "0o17",
+        "NINE": "089",
+        "RENDERED": 16,
+        "QUOTED": "0123",
+    }
+    assert app["drain_seconds"] == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"environment": {"A": "\ud800"}}, 'environment.A is "\\ud800": it holds one half of a surrogate pair'),
+        ({"environment": {"\udc80": "a"}}, 'environment."\\udc80" is "\\udc80": an environment name is'),
+        ({"source": {"path": "\ud800"}}, 'source.path is "\\ud800": it holds one half of a surrogate pair'),
+        ({"nginx": {"http": "\udfff;"}}, 'nginx.http is "\\udfff;": it holds one half of a surrogate pair'),
+        ({"secrets": {"key": "hunter2\ud800"}}, "secrets.key: it holds one half of a surrogate pair"),
+    ],
+)
+def test_refuses_what_is_no_text(tmp_path: Path, values: dict[str, Any], expected: str) -> None:
+    """Which JSON can bring, on the command line for example."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "uv.lock").touch()
+    app = {"domains": ["shop.example.com"], "source": {"path": "source"}, "entrypoint": "shop.main:app", **values}
+    variables = json.loads(json.dumps({"slipway_apps": {"shop": app}}))
+    templar = Templar(DataLoader(), variables)
+    with pytest.raises(Mistakes) as refused:
+        resolve(SPECS, variables, Context(templar.template, origin, written, tmp_path))
+    (message,) = refused.value.messages
+    assert expected in message and "hunter2" not in message
+    message.encode()
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """What is wrong with the variables of a text, beside its apps."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(text: str) -> list[str]:
+        variables = load(text, tmp_path)
+        templar = Templar(DataLoader(), variables)
+        return check(VARIABLES, variables, Context(templar.template, origin, written, tmp_path))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "slipway_public_port: 65536",
+            ["slipway_public_port is 65536: a number from 1 to 65535 is needed (apps.yml:1)"],
+        ),
+        ("slipway_public_port: https", ['slipway_public_port is "https": a whole number is needed (apps.yml:1)']),
+        ("slipway_public_port: 0x20fb", ["slipway_public_port is 8443: YAML reads 0x20fb as 8443; write that"]),
+        ("slipway_tls_profile: old", ["slipway_tls_profile", "intermediate, modern", "old"]),
+        ("slipway_serial: 0", ["slipway_serial is 0: a number of hosts from 1"]),
+        ("host_journal_max: 1 GB", ['host_journal_max is "1 GB": a size is a number with K, M, G or T']),
+        ("host_ca_files: /ca.crt", ['host_ca_files is "/ca.crt": a list is needed']),
+        ("host_ca_files: [/a/ca.crt, /b/ca.crt]", ["host_ca_files is [", "more than one is called ca.crt"]),
+        ("host_ca_files: [/a/ca.pem]", ['host_ca_files[0] is "/a/ca.pem": a file whose name ends with .crt']),
+        ("nginx_ipv6: 'false'", ['nginx_ipv6 is "false": true or false is needed']),
+        ("nginx_worker_connections: 10", ["nginx_worker_connections is 10: a number from 64 to 262144"]),
+        ("python_mirror: 1.5", ["python_mirror is 1.5: YAML reads this as a number"]),
+        ("python_mirror: '{{ nowhere }}'", ["python_mirror is", "it cannot be rendered", "'nowhere' is undefined"]),
+        ("app_front_user: No One", ['app_front_user is "No One": a user\'s name is']),
+    ],
+)
+def test_refuses_what_roles_would_refuse_too_late(
+    beside: Callable[[str], list[str]], text: str, expected: list[str]
+) -> None:
+    (message,) = beside(text)
+    for part in expected:
+        assert part in message
+
+
+def test_variables_beside_the_apps_that_are_good(beside: Callable[[str], list[str]]) -> None:
+    text = """
+        other: 1
+        slipway_public_port: "8443"
+        slipway_tls_profile: modern
+        slipway_serial: [1, 50%]
+        host_ca_files: "{{ ['/a/ca.crt'] }}"
+        nginx_ipv6: no
+    """
+    assert beside(textwrap.dedent(text)) == []
 
 
 @pytest.mark.parametrize("key", ["entrypoint", "domains", "source"])
@@ -785,6 +1014,24 @@ def test_the_action_names_the_line_of_each_value_further_in(results: dict[str, A
         "slipway_app_overrides_host.shop.environment.DEBUG is true: "
         "YAML reads this as a boolean; put it in quotes (host_vars/lines.yml:7)"
     ) in results["lines"]["msg"]
+
+
+def test_an_app_that_stands_twice_stops_a_run_before_its_first_task(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text("all: {hosts: {good: {}}}\n")
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/all.yml").write_text(GOOD + GOOD.partition("\n")[2])
+    (tmp_path / "play.yml").write_text("- {hosts: all, gather_facts: false, tasks: [slipway.asgi.resolve_apps: {}]}\n")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", "-i", "hosts.yml", "play.yml"],
+        cwd=tmp_path,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROLES.parent / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert "Found duplicate mapping key 'shop'" in done.stderr and "TASK" not in done.stdout
 
 
 @pytest.mark.parametrize(

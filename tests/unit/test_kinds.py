@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.slipway.asgi.plugins.module_utils.slots import UNITS
 from ansible_collections.slipway.asgi.plugins.plugin_utils import kinds
 
+ROOT = Path(__file__).resolve().parents[2]
 LABEL = "a" * 63
 
 
@@ -29,7 +33,10 @@ VALID: dict[str, list[Any]] = {
         "shop.example.com",
         "*.example.com",
         "xn--bcher-kva.example",
+        "xn--mgba3gch31f060k.xn--mgbai9azgqp6j",
         "1.example",
+        "1a",
+        "a--b.example",
         f"{LABEL}.example",
         ".".join([LABEL, LABEL, LABEL, "a" * 61]),
     ],
@@ -50,6 +57,7 @@ VALID: dict[str, list[Any]] = {
         private_key(b"x", ""),
     ],
     "secret_line": ["x", "a b", 'a#b"c\\d', "ключ"],
+    "credential_value": ["x", "100 % (ok)", "%(a)", "a\"b'", "a'b\"", "a'''b"],
     "username": ["deploy", "x-access-token", "__token__", "me@example.com", 7],
     "host_key": [
         HOST_KEY,
@@ -77,8 +85,19 @@ VALID: dict[str, list[Any]] = {
     "url_path": ["/", "/ready", "/api/v1.0/~me/ready-now_"],
     "prefix": ["/static/", "/a/b-c/", "/~me/v1.0/"],
     "inner_path": ["static", "shop/static", "a..b/c-d", "_site/v1.0"],
+    "environment": [{}, {"A": "b", "C": 5}, {"A": "a" * 99_000, "B": "a" * 400_000}],
     "environment_name": ["A", "_", "SHOP_CURRENCY", "shop2", "HOMEPAGE", "MY_SLIPWAY_APP"],
-    "line": ["", "EUR", 'say "hi" for $5 to 50% of \'em \\o/', "Grüße", "a\tb", 8080, -1],
+    "line": [
+        "",
+        "EUR",
+        'say "hi" for $5 to 50% of \'em \\o/',
+        "Grüße",
+        "a\tb",
+        "\x1b[0m\u2028",
+        8080,
+        -1,
+        "é" * 50_000,
+    ],
     "secret_name": ["a", "database_url", "A" * 64],
     "secret_value": ["x", " ", "two\nlines\n", "ключ"],
     "environment_secret": ["x", "two\nlines\r\n", "\x1b\t", "ключ 🚢 \ufeff", "x" * 100_000],
@@ -87,7 +106,7 @@ VALID: dict[str, list[Any]] = {
     "cpu_weight": [1, "50", 10000],
     "tasks": [10, "512", 4096],
     "header": ["Referrer-Policy", "X-1", "ETag", "A" * 64],
-    "header_value": ["", "no-referrer", "default-src 'self'; img-src https://*.example.com", '$uri "x"', 0],
+    "header_value": ["", "no-referrer", "default-src 'self'; img-src https://*.example.com", '$uri "x"', 0, '"' * 2000],
     "headers": [{}, {"X-A": "1", "X-B": "1"}],
     "site_path": ["/", "/ws", "/.well-known/other", "/.slipway2"],
     "size": ["1", "10m", "512k", "2g", 4096],
@@ -107,7 +126,20 @@ VALID: dict[str, list[Any]] = {
     "redirect": ["/", "/new", "/new/", "https://www.example.com/", "https://www.example.com:8443/a/b.html"],
     "directives": ["proxy_read_timeout 5m;", "location = /x {\n\treturn 404;\n}\n"],
     "rate": ["1r/s", "5r/m", "200r/s burst=50", "5r/m burst=1"],
-    "count": [0, 1, "50", 99999],
+    "count": [0, 1, "50", 65535],
+    "requests": [0, "10000", 1_000_000_000],
+    "ready_seconds": [1, "60", 3600],
+    "drain_seconds": [0, "30", 86400],
+    "propagation_seconds": [0, "120", 3600],
+    "releases": [1, "5", 1000],
+    "port": [1, "8443", 65535],
+    "connections": [64, "16384", 262144],
+    "journal_size": ["1G", "500M", "999999K"],
+    "ca_file": ["company.crt", "/usr/local/share/ca-certificates/a company.crt", "../ä.crt"],
+    "ca_files": [[], ["/a/company.crt", "/b/other.crt"]],
+    "mirror_url": ["", "https://mirror.example.com:8443/python-build-standalone", "file:///srv/python"],
+    "system_user": ["www-data", "_nginx", "a" * 31],
+    "batches": [1, "1", "30%", "100%", [1, 5, "50%"]],
     "proxy": ["203.0.113.7", "10.0.0.0/8", "2001:db8::/32"],
     "network": ["203.0.113.7", "10.0.0.0/8", "0.0.0.0/0", "::1", "2001:db8::/32", "2001:DB8::7/128"],
 }
@@ -120,14 +152,36 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         ),
         *(
             (value, "taken by Slipway itself; choose another")
-            for value in ("acme", "build", "certificates", "pending", "wake", "a-build", "a-check", "a-migrate")
+            for value in (
+                "build",
+                "wake",
+                "acme",
+                "pending",
+                "certificates",
+                "shop-build",
+                "shop-check",
+                "shop-migrate",
+            )
         ),
     ],
     "domain": [
         ("https://shop.example.com", "has no scheme; write shop.example.com"),
         ("https://shop.example.com:8443/cart", "has no scheme; write shop.example.com"),
         ("https://", "has no scheme; write shop.example.com"),
-        ("bücher.example", "in its ASCII form, such as xn--bcher-kva.example"),
+        ("bücher.example", "in its ASCII form; write xn--bcher-kva.example"),
+        ("*.Bücher.example.", "in its ASCII form; write *.xn--bcher-kva.example"),
+        *(
+            (value, "no domain is written like this: ")
+            for value in ("☕.example", "a_ü.example", "\u200d.example", "ü..a")
+        ),
+        *(
+            (value, "is the ASCII form of nothing: ")
+            for value in ("xn--zz.example", "xn--a.example", "www.xn--shop-a", "xn--53h.example", "ab--cd.example")
+        ),
+        *(
+            (value, "does not end in a number")
+            for value in ("203.0.113.7", "shop.1", "1", "*.7", "shop.0x", "shop.0x7f", 2130706433)
+        ),
         *(
             (value, "lower-case labels of letters, digits and dashes")
             for value in (
@@ -144,6 +198,7 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
                 "shop_1.example.com",
                 "-shop.example.com",
                 "shop-.example.com",
+                "xn--.example.com",
                 "*",
                 "www.*.example.com",
                 "*shop.example.com",
@@ -170,8 +225,10 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         *((url, "the address holds a login") for url in ("https://u:p@x/shop.git", "https://t@x/a", "ssh://u:p@x/a")),
         *(
             (url, "a port, a number from 1 to 65535")
-            for url in ("ssh://git@x:shop/shop.git", "https://x:99999/shop.git", "https://x:0/shop.git")
+            for url in ("ssh://git@x:shop/shop.git", "https://x:65536/shop.git", "https://x:0/shop.git")
         ),
+        ("https://a..b/shop.git", "a domain is lower-case labels"),
+        ("https://1.2.3.256/shop.git", "does not end in a number"),
         *(
             (value, "https://..., ssh://... or user@host:path")
             for value in (
@@ -185,6 +242,11 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
                 "https://git.example.com/a b.git",
                 "https://git.example.com/$(id).git",
                 "https://git.example.com/shop.git\n",
+                "https://git.example.com/sh\x1bop.git",
+                "https://bücher.example/shop.git",
+                "-x@git.example.com:shop.git",
+                "git@-oProxyCommand=id:shop.git",
+                "ssh://-oProxyCommand=id/shop.git",
             )
         ),
     ],
@@ -217,7 +279,27 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     ],
     "url_path": [
         (value, "a path begins with /")
-        for value in ("", "ready", "/a b", "/a?b=c", "/a#b", "/a%20b", "/{a}", "/a;b", "/a\n", "/é", "https://x/y")
+        for value in (
+            "",
+            "ready",
+            "/a b",
+            "/a?b=c",
+            "/a#b",
+            "/a%20b",
+            "/{a}",
+            "/a;b",
+            "/a\n",
+            "/é",
+            "https://x/y",
+            "//",
+            "/a//b",
+            "/.",
+            "/a/..",
+            "/../a",
+            f"/{'a' * 1000}",
+            True,
+            1.5,
+        )
     ],
     "prefix": [
         *(
@@ -229,8 +311,26 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     ],
     "inner_path": [
         (value, "a directory inside the source is needed")
-        for value in ("", ".", "/srv", "..", "../a", "a/../../b", "a/.git", ".git", "a//b", "a/", "a b", "a\n", "$HOME")
+        for value in (
+            "",
+            ".",
+            "/srv",
+            "..",
+            "../a",
+            "a/../../b",
+            "a/.git",
+            ".git",
+            "a//b",
+            "a/",
+            "a b",
+            "a\n",
+            "$HOME",
+            True,
+            None,
+            "a" * 256,
+        )
     ],
+    "environment": [({"A": "a" * 500_000}, "all together may have 500,000 bytes, and these have 500,003")],
     "environment_name": [
         *(
             (value, "letters, digits and underscores")
@@ -238,7 +338,19 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         ),
         *(
             (value, "set by Slipway or systemd")
-            for value in ("SLIPWAY_APP", "SLIPWAY_ANYTHING", "LISTEN_FDS", "NOTIFY_SOCKET", "HOME", "PATH", "USER")
+            for value in (
+                "SLIPWAY_APP",
+                "SLIPWAY_ANYTHING",
+                "LISTEN_FDS",
+                "NOTIFY_SOCKET",
+                "HOME",
+                "PATH",
+                "USER",
+                "MAINPID",
+                "WATCHDOG_USEC",
+                "INVOCATION_ID",
+                "SYSTEMD_EXEC_PID",
+            )
         ),
         *((f"{name}_DIRECTORY", "set by Slipway or systemd") for name in ("CREDENTIALS", "STATE", "RUNTIME")),
     ],
@@ -248,7 +360,13 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         (False, "YAML reads this as a boolean; put it in quotes"),
         (None, "YAML reads this as nothing; put it in quotes"),
         (1.10, "YAML reads this as a number and may change its digits; put it in quotes"),
+        (datetime.date(2026, 1, 31), "YAML reads this as a date; put it in quotes"),
+        ("a\ud800", "one half of a surrogate pair"),
+        ("a\ufffe", "it holds U+FFFE, which is no character"),
+        ("\U0010ffff", "it holds U+10FFFF"),
+        ("é" * 50_001, "it may have 100,000 bytes, and has 100,002; a file can hold more"),
         ([1], "a single text or whole number is needed"),
+        (b"a", "a single text or whole number is needed"),
         ({"a": 1}, "a single text or whole number is needed"),
     ],
     "secret_name": [
@@ -257,15 +375,19 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     "secret_value": [
         *((value, "a text that is not empty") for value in ("", None, 5, True, ["x"])),
         ("a\0b", "no NUL byte"),
+        ("hunter2\udcff", "one half of a surrogate pair"),
     ],
     "header": [
         (value, "letters, digits and dashes")
         for value in ("", "X A", "X:", "X\n", 'X"', "X_A", "X.A", "X{}", "1X", "É", "A" * 65, 5)
-    ],
+    ]
+    + [(value, "set by nginx or the app alone") for value in ("Content-Length", "connection", "Transfer-Encoding")],
     "header_value": [
         *((value, "without control characters") for value in ("a\tb", "a\x7f", "a\x1b[0m")),
         ("a\nX-Other: b", "a single line"),
         (True, "YAML reads this as a boolean; put it in quotes"),
+        ('"' * 2001, "it may have 4,000 bytes, and would have 4,002"),
+        ("$" * 300, "it may have 4,000 bytes, and would have 5,100"),
     ],
     "headers": [({"X-A": "1", "x-a": "2", "X-B": ""}, "twice are: x-a")],
     "site_path": [
@@ -288,7 +410,14 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         (private_key(b"hunter2", "ENCRYPTED "), "has a passphrase"),
         (private_key(b"hunter2", "RSA ", "Proc-Type: 4,ENCRYPTED"), "has a passphrase"),
     ],
-    "secret_line": [(value, "a single line is needed") for value in ("", " x", "x ", "hunter2\n", "hunter2\nx")],
+    "secret_line": [
+        (value, "a single line is needed") for value in ("", " x", "x ", "hunter2\n", "hunter2\rx", "a\u2028b")
+    ],
+    "credential_value": [
+        ("hunter2\n", "a single line is needed"),
+        ("%(hunter2)s", "as a reference to something else"),
+        ('a"""b\'', "so many quotes of both kinds"),
+    ],
     "username": [(value, "without blanks and colons") for value in ("", "a b", "a:b", "a\n", "ü")],
     "host_key": [
         (value, "lines as in known_hosts are needed")
@@ -308,6 +437,10 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     ],
     "index_url": [
         *((value, "an index is https://...") for value in ("", "pypi.example.com", "file:///srv", "https://x/?a=b")),
+        ("https://x:65536/", "a port, a number from 1 to 65535"),
+        ("http://[::1/", "an index is https://..."),
+        ("http://[1:2]/", "a port, a number from 1 to 65535"),
+        ("https://x/ä", "an index is https://..."),
         ("https://u:hunter2@pypi.example.com/simple", "set username and password beside it"),
     ],
     "redirects": [
@@ -329,6 +462,9 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
             )
         ),
         ("//evil.example/", "would lead to another host"),
+        ("https://www.example.com:65536/", "a port, a number from 1 to 65535"),
+        ("https://www.example.com:0/", "a port, a number from 1 to 65535"),
+        ("https://-x.example/", "a domain is lower-case labels"),
     ],
     "directives": [
         *((value, "one or more directives of nginx are needed") for value in ("", " \n", 5, True, ["x;"])),
@@ -351,7 +487,26 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
             "5r/s\n",
         )
     ],
-    "count": [(value, "a number from 0 to 99999") for value in ("", -1, "1k", 100000, "1\n")],
+    "count": [(value, "a number from 0 to 65535") for value in ("", -1, "1k", 65536, "1\n", "1e3", "²")],
+    "requests": [(value, "from 0 to 1000000000 is needed; 0 is never") for value in (-1, 10**12)],
+    "ready_seconds": [(value, "a number from 1 to 3600 is needed") for value in (0, "0", -1, 10**12, "1e3", "60s")],
+    "drain_seconds": [(value, "a number from 0 to 86400 is needed") for value in (-1, 86401, 10**12, "1.5")],
+    "propagation_seconds": [(value, "a number from 0 to 3600 is needed") for value in (-1, 3601)],
+    "releases": [(value, "a number from 1 to 1000 is needed") for value in (0, -1, 1001)],
+    "port": [(value, "a number from 1 to 65535 is needed") for value in (0, "0", 65536, -1, "https", "443 ")],
+    "connections": [(value, "a number from 64 to 262144 is needed") for value in (0, 63, 262145)],
+    "journal_size": [(value, "with K, M, G or T") for value in ("", 500, "1g", "0M", "1.5G", "1G\n", "9999999T")],
+    "ca_file": [(value, "ends with .crt") for value in ("", ".crt", "/etc/ssl/.crt", "company.pem", "a\n.crt", None)],
+    "ca_files": [(["/a/company.crt", "/b/company.crt"], "more than one is called company.crt")],
+    "mirror_url": [
+        *(
+            (value, "a mirror is https://...")
+            for value in ("mirror.example.com", "ftp://x/", "https://x/?a", "https://")
+        ),
+        ("https://x:0/", "a port, a number from 1 to 65535"),
+    ],
+    "system_user": [(value, "a user's name is") for value in ("", "WWW", "0", "a b", "a" * 32)],
+    "batches": [(value, "a number of hosts from 1") for value in (0, -1, "0%", "101%", "all", True, None, 1.5, [1, 0])],
     "proxy": [
         *((value, "this is everybody") for value in ("0.0.0.0/0", "::/0")),
         ("10.0.0.1/8", "the network of this address is 10.0.0.0/8"),
@@ -383,10 +538,12 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     "issuer": [
         (value, "an issuer is self-signed, letsencrypt,")
         for value in ("", "Letsencrypt", "zerossl", "http://ca.example.com/dir", "https://ca.example.com/dir?a=b", None)
-    ],
+    ]
+    + [("https://ca.example.com:65536/dir", "a port, a number from 1 to 65535")],
     "email": [
         (value, "such as ops@example.com") for value in ("", "ops", "ops@host", "a b@example.com", "@x.y", "a@b,c")
-    ],
+    ]
+    + [("ops@-x.example", "a domain is lower-case labels"), ("ops@xn--zz.example", "the ASCII form of nothing")],
     "profile": [(value, "a profile of the CA is") for value in ("", "a b", "a;b")],
     "credential_name": [(value, "as the plugin has it") for value in ("", "API", "a b", "a=b")],
     "key_name": [(value, "a key's name is") for value in ("", "a b", "a\nb")],
@@ -437,8 +594,9 @@ def test_refuses_and_says_what_is_allowed(name: str, case: tuple[Any, str]) -> N
 
 
 def test_each_kind_has_a_place_and_cases_of_both_sorts() -> None:
-    used = {kind.__name__ for kind in kinds.KINDS.values()} - {"check"}
-    patterns = {name for name, kind in vars(kinds).items() if kind in kinds.KINDS.values()}
+    placed = [*kinds.KINDS.values(), *kinds.VARIABLES.values()]
+    used = {kind.__name__ for kind in placed} - {"check"}
+    patterns = {name for name, kind in vars(kinds).items() if kind in placed}
     # Those two are asked for directly: an app's name is a key, and a secret's value is never kept.
     wanted = used | patterns | {"app_name", "secret_value"}
     assert set(VALID) == set(INVALID) == wanted
@@ -447,3 +605,19 @@ def test_each_kind_has_a_place_and_cases_of_both_sorts() -> None:
 def test_a_message_never_holds_a_secret() -> None:
     with pytest.raises(ValueError, match=r"^a secret holds no NUL byte$"):
         kinds.secret_value("hunter2\0")
+
+
+def test_no_app_can_have_a_name_of_slipways_own() -> None:
+    """All users, units and directories that the sources name, but those of the apps in examples."""
+    found = set()
+    for path in (path for part in ("roles", "plugins", "playbooks") for path in (ROOT / part).rglob("*")):
+        if path.suffix in (".py", ".yml", ".j2"):
+            text = path.read_text()
+            found |= set(re.findall(r"\bu slipway-([a-z][a-z0-9-]*) ", text))
+            found |= set(re.findall(r"\bslipway-([a-z][a-z0-9-]*)\.(?:path|service|slice|socket|target|timer)\b", text))
+            found |= set(re.findall(r"\b(?:cache|etc|lib|log|run|srv)/slipway/([a-z][a-z0-9-]*)\b", text))
+    units = {f"shop-{task}" for task, _, _ in (unit.rpartition(".") for unit in UNITS) if task}
+    assert found >= {"acme", "build", "certificates", "pending", "wake"}
+    for name in sorted((found | units) - {"shop", "shop-green"}):
+        with pytest.raises(ValueError, match=r"taken by Slipway itself|lower-case letters"):
+            kinds.app_name(name)

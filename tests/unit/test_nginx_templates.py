@@ -409,6 +409,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         [BLOG],
         [SITE, BLOG],
         [{**SITE, "domains": [f"{'a' * 60}.example.com"]}],
+        [{**SITE, "domains": ["default"]}, {**BLOG, "domains": ["include"]}],
         [{**SITE, "websocket_paths": ["/", "/ws/", "/ws", "/live/feed"]}],
         [{**SITE, "static": {"/static/": "a/", "/media/v1.0/": "b-c/d"}}],
         [API, {**BLOG, "hsts": "subdomains", "headers": {"strict-transport-security": "max-age=60"}}],
@@ -416,7 +417,19 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         [LIMITED, BEHIND, MOVED, {**BLOG, "limits": {"requests": None, "connections": 0, "paths": {"/": "1r/s"}}}],
         [{**SITE, "name": "a-b", "headers": {"C": "1"}}, {**BLOG, "name": "a", "headers": {"B-C": "2"}}],
     ],
-    ids=["none", "blog", "two", "long name", "websockets", "static", "headers", "networks", "clients", "like names"],
+    ids=[
+        "none",
+        "blog",
+        "two",
+        "long name",
+        "words",
+        "websockets",
+        "static",
+        "headers",
+        "networks",
+        "clients",
+        "like names",
+    ],
 )
 @pytest.mark.parametrize("ipv6", [True, False])
 def test_nginx_accepts_it(tmp_path: Path, sites: list[dict[str, Any]], ipv6: bool) -> None:
@@ -1250,8 +1263,9 @@ def test_own_directives_that_nginx_does_not_take_change_nothing(
     current = (tmp_path / "store" / "current").readlink()
     with pytest.raises(config_set.Refused) as refused:
         converge({**OWN, "nginx": {**OWN["nginx"], point: text}})
-    name = f"own-{point}.conf"
-    said = re.sub(rf"in /\S*/snippets/apps/{name}", f"in {name}", str(refused.value))
+    # The file is called like the variable.
+    name = f"slipway_apps.own.nginx.{point}"
+    said = re.sub(rf"in /\S*/{name}", f"in {name}", str(refused.value))
     assert complaint.format(name) in said
     assert (tmp_path / "store" / "current").readlink() == current
     assert not converge(OWN)["changed"]

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import py_compile
+import re
 import shutil
 import struct
 import subprocess
@@ -187,8 +188,20 @@ class TestBuild:
         modes = {path.stat().st_mode & 0o7777 for path in release.rglob("*") if not path.is_symlink()}
         assert modes <= {0o755, 0o644}
         assert (release / "src" / "main.py").stat().st_mode & 0o777 == 0o755
-        assert sorted(os.listdir(release)) == [".venv", "complete", "manifest", "server", "server.txt", "src"]
+        assert sorted(path.name for path in release.iterdir()) == [
+            ".venv",
+            "complete",
+            "manifest",
+            "sbom.json",
+            "server",
+            "server.txt",
+            "src",
+        ]
         assert list((release / "src" / "__pycache__").glob("main.*.pyc"))
+        listed = json.loads((release / "sbom.json").read_text())["components"]
+        installed = {entry["purl"]: entry["properties"][0]["value"] for entry in listed if "purl" in entry}
+        assert installed == {"pkg:pypi/locked@1.0": ".venv", "pkg:pypi/server-set@1.0": "server"}
+        assert all("hashes" in entry for entry in listed if "purl" in entry)
 
     def test_compiles_what_the_live_release_has_not_compiled(self, bench: Bench) -> None:
         same, broken = "n = 1\n", "n = = 1\n"
@@ -246,6 +259,14 @@ class TestBuild:
             assert [text for text in properties if text.startswith("ReadWritePaths=")] == properties[-1:]
             assert {"ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet="} <= set(properties)
             assert "InaccessiblePaths=-/etc/slipway -/var/lib/slipway -/run/slipway" in properties
+
+    def test_the_shell_alone_sees_to_what_a_build_command_holds(self, bench: Bench) -> None:
+        bench.write(requirements__txt="# --hash=\n")
+        bench.build(
+            command="HOME=elsewhere; for x in a%n; do echo \"${HOME} ${x} '$$' \\$5\" >told; done; test $$ -gt 1"
+        )
+        told = (bench.layout.release("r1") / "src" / "told").read_text()
+        assert re.fullmatch(r"elsewhere a%n '\d+' \$5\n", told)
 
     def test_a_complete_one_is_left_alone(self, bench: Bench) -> None:
         (bench.layout.release("r1")).mkdir(parents=True)

@@ -205,3 +205,11 @@ def test_ssh_takes_no_password_and_loosens_nothing() -> None:
     settings = [line.strip() for line in text.splitlines() if line and not line.startswith("#")]
     no = ["PasswordAuthentication no", "KbdInteractiveAuthentication no"]
     assert settings == [*no, "Match User root", *no]
+
+
+def test_what_the_front_is_told_by_is_quoted_for_systemd() -> None:
+    entry = {"path": "acme", "template": "slipway-acme.service.j2"}
+    files = render("certificates", [entry], {}, certificates_validate='say "50%n" $5 \\', certificates_service="nginx")
+    lines = files["acme"].splitlines()
+    assert 'Environment="FRONT_VALIDATE=say \\"50%%n\\" $5 \\\\"' in lines
+    assert {'Environment="FRONT_PENDING="', 'Environment="FRONT_SERVICE=nginx"'} <= set(lines)

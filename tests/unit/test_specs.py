@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import VIEWS, load_specs
-from ansible_collections.slipway.asgi.plugins.plugin_utils.kinds import KINDS
+from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import VIEWS, load_specs, load_variables
+from ansible_collections.slipway.asgi.plugins.plugin_utils.kinds import KINDS, VARIABLES
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
+PLAYBOOKS = sorted((ROLES.parent / "playbooks").glob("*.yml"))
+# The types of what a user writes with no rules but those of its kind.
+FREE = ("str", "int", "list", "path", "raw")
 NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
 Option = Mapping[str, Any]
 
@@ -127,20 +131,42 @@ def test_variables_that_roles_share_mean_the_same_in_each() -> None:
                 assert seen.setdefault(bare, option["default"]) == option["default"], bare
 
 
+def bare(place: str) -> str:
+    return place.removesuffix("[]").removesuffix("{key}").removesuffix("{}")
+
+
 def test_what_is_checked_beyond_its_type_is_an_option() -> None:
     app = {path for role in load_specs(ROLES).values() for path, _ in all_options(role)}
-    places = {place.removesuffix("[]").removesuffix("{key}").removesuffix("{}") for place in KINDS}
-    assert places <= app
+    assert set(map(bare, KINDS)) <= app
+    assert set(map(bare, VARIABLES)) <= set(load_variables(ROLES))
 
 
-def test_every_text_of_an_app_is_checked_beyond_its_type() -> None:
+def test_every_text_and_number_of_an_app_is_checked_beyond_its_type() -> None:
     """A text without rules could break out of a unit, a shell or nginx's configuration."""
-    places = {place.removesuffix("[]").removesuffix("{key}").removesuffix("{}") for place in KINDS}
     unchecked = {
         path
         for role in load_specs(ROLES).values()
         for path, option in all_options(role)
-        if option["type"] in ("str", "list", "path") and "choices" not in option and path not in places
+        if option["type"] in FREE and "choices" not in option and path not in map(bare, KINDS)
     }
     # The name is a key, and those two are looked at on the controller, which is where they lead.
     assert unchecked == {"name", "source.path", "certificate.fullchain", "certificate.privkey"}
+
+
+def test_every_name_and_value_of_a_mapping_is_checked() -> None:
+    for role in load_specs(ROLES).values():
+        for path, option in all_options(role):
+            if option["type"] == "dict" and "options" not in option:
+                assert f"{path}{{key}}" in KINDS
+                # What is secret has a rule of its own, unless there is one here.
+                assert f"{path}{{}}" in KINDS or option.get("no_log")
+
+
+def test_every_text_and_number_beside_the_apps_is_checked_beyond_its_type() -> None:
+    passed = set(re.findall(r"^ +(\w+):", "".join(path.read_text() for path in PLAYBOOKS), re.MULTILINE))
+    unchecked = {
+        name
+        for name, option in load_variables(ROLES).items()
+        if option["type"] in FREE and "choices" not in option and name not in map(bare, VARIABLES)
+    }
+    assert unchecked <= passed

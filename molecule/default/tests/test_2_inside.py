@@ -1,5 +1,6 @@
 """The host as its operator, and as an intruder, would find it."""
 
+import json
 import re
 from typing import Any
 
@@ -209,6 +210,16 @@ def test_the_release_is_complete_and_its_python_the_hosts_own(host: Any, site: S
     release = site.get("/api/about").json()["release"]
     assert host.file(f"/srv/slipway/{APP}/releases/{release}/complete").exists
     assert host.run(f"/srv/slipway/{APP}/releases/{release}/.venv/bin/python -c pass").rc == 0
+
+
+def test_the_bill_of_materials_names_all_that_the_app_can_import(host: Any, live: dict[str, Any]) -> None:
+    release = f"/srv/slipway/{APP}/slots/{live['slot']}/release"
+    bill = host.file(f"{release}/sbom.json")
+    assert (bill.user, bill.mode) == ("root", 0o644)
+    entries = [entry for entry in json.loads(bill.content_string)["components"] if "purl" in entry]
+    listed = "import importlib.metadata as m; print(*(f'{d.name} {d.version}' for d in m.distributions()), sep='\\n')"
+    installed = host.check_output(f'{release}/.venv/bin/python -c "{listed}"').splitlines()
+    assert sorted(f"{entry['name']} {entry['version']}" for entry in entries) == sorted(installed)
 
 
 @pytest.mark.parametrize("path", ["/etc/slipway/certificates/guestbook/privkey.pem"])
