@@ -264,6 +264,10 @@ GOOD: dict[str, Strategy] = {
     "secret_environment{}": any_text.map(lambda text: text or "x"),
     "secrets{key}": word(LOWER + "_", string.ascii_letters + DIGITS + "_", 64),
     "secrets{}": joined(any_text, st.sampled_from(["\n", "\r\n", "\ufffe"])).map(lambda text: text or "x"),
+    "sandbox.writable[]": path("srv/o"),
+    "resources.memory": st.builds("{}{}".format, whole(1, 999_999), st.sampled_from("MG")),
+    "resources.cpu_weight": whole(1, 10_000),
+    "resources.tasks": whole(10, 9_999_999),
     "headers": st.dictionaries(
         word("X", string.ascii_letters + DIGITS + "-", 40), st.one_of(any_text.map(printable), whole()), max_size=3
     ).filter(lambda headers: len({name.lower() for name in headers}) == len(headers)),
@@ -312,10 +316,16 @@ GOOD: dict[str, Strategy] = {
 VARIABLES: dict[str, Strategy] = {
     "slipway_public_port": whole(1, 65535),
     "slipway_serial": st.sampled_from([1, "30%", [1, "50%"]]),
+    "host_reboot_at": st.sampled_from(["", "04:00", "23:59"]),
     "host_journal_max": st.builds("{}{}".format, whole(1, 999_999), st.sampled_from("KMGT")),
     "host_ca_files": st.lists(st.sampled_from(["/a/a.crt", "/b/b b.crt"]), unique=True),
     "host_ca_files[]": st.just("/a/a.crt"),
     "python_mirror": st.sampled_from(["", "https://mirror.example.com:8443/python", "file:///srv/python"]),
+    "firewall_ssh_port": whole(1, 65535),
+    "firewall_rules[]": st.just('iifname "docker0" accept # ours'),
+    "certificates_key_group": st.sampled_from(["slipway-keys", "ssl-cert"]),
+    "nginx_key_group": st.sampled_from(["slipway-keys", "ssl-cert"]),
+    "nginx_writable[]": path("srv/n"),
     "nginx_worker_connections": whole(64, 262144),
     "app_front_user": st.just("www-data"),
 }

@@ -30,7 +30,7 @@ class Unshown(ValueError):
 # RFC 1035: a label has at most 63 characters, a name at most 253.
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 # Names of Slipway's own users, units and directories; and slipway-shop-check is a unit of the app shop.
-_OWN_NAMES = re.compile(r"acme|build|certificates|pending|wake|.*-(build|check|migrate)")
+_OWN_NAMES = re.compile(r"acme|build|certificates|firewall|pending|wake|way-back.*|.*-(build|check|migrate)")
 # What Slipway or systemd sets. The user's value would win: a reload would send its signal to the user's MAINPID.
 _RESERVED_ENVIRONMENT = re.compile(
     r"SLIPWAY_.*|(CREDENTIALS|STATE|RUNTIME)_DIRECTORY|NOTIFY_SOCKET|LISTEN_.*|WATCHDOG_.*|SYSTEMD_.*|MAINPID"
@@ -79,7 +79,7 @@ def _pattern(expression: str, allowed: str) -> Kind:
 
 def _whole(lowest: int, highest: int, meaning: str = "") -> Kind:
     def check(value: Any) -> None:
-        is_number = isinstance(value, int) or re.fullmatch(r"\d{1,12}", str(value), re.ASCII)
+        is_number = type(value) is int or re.fullmatch(r"\d{1,12}", str(value), re.ASCII)
         if not is_number or not lowest <= int(value) <= highest:
             raise ValueError(f"a number from {lowest} to {highest} is needed{meaning}")
 
@@ -237,8 +237,7 @@ def environment_secret(value: Any) -> None:
 
 def writable(value: Any) -> None:
     """A directory of the operator's own on the host, without what a unit would read as more than a path."""
-    if not re.fullmatch(r"(/[A-Za-z0-9_+@-][A-Za-z0-9._+@-]*)+", str(value)):
-        raise ValueError("an absolute path is needed, of letters, digits and . _ + @ -, such as /srv/media")
+    directory(value)
     if _PROTECTED.fullmatch(value):
         raise ValueError("this is, or holds, what is the system's or Slipway's; choose a directory such as /srv/media")
 
@@ -469,10 +468,19 @@ port = _whole(1, 65535)
 connections = _whole(64, 262144)
 journal_size = _pattern(r"[1-9]\d{0,5}[KMGT]", "a size is a number with K, M, G or T, such as 500M")
 memory = _pattern(r"[1-9]\d{0,5}[MG]", "a size of memory is a number with M or G, such as 512M")
-cpu_weight = _pattern(r"[1-9]\d{0,3}|10000", "a number from 1 to 10000 is needed; everything else has 100")
-tasks = _pattern(r"[1-9]\d{1,6}", "a number from 10 to 9999999 is needed")
+cpu_weight = _whole(1, 10_000, "; everything else has 100")
+tasks = _whole(10, 9_999_999)
 ca_file = _pattern(r"[^\0-\x1f]*[^\0-\x1f/]\.crt", "a file whose name ends with .crt is needed")
 system_user = _pattern(r"[a-z_][a-z0-9_-]{0,30}", "a user's name is lower-case letters, digits, _ and -")
+key_group = _pattern(r"|[a-z_][a-z0-9_-]{0,30}", "a group's name is lower-case letters, digits, _ and -")
+time_of_day = _pattern(r"|([01]\d|2[0-3]):[0-5]\d", 'a time of day is four digits in quotes, such as "04:00"')
+firewall_rule = _pattern(
+    r"[^\0\r\n]*[^\0\r\n\\]", "a rule is one line of nftables' language, such as tcp dport 5432 accept"
+)
+directory = _pattern(
+    r"(/[A-Za-z0-9_+@-][A-Za-z0-9._+@-]*)+",
+    "an absolute path is needed, of letters, digits and . _ + @ -, such as /srv/media",
+)
 secret_name = _pattern(r"[A-Za-z_][A-Za-z0-9_]{0,63}", "a secret's name is letters, digits and underscores")
 
 
@@ -615,10 +623,16 @@ KINDS: dict[str, Kind] = {
 VARIABLES: dict[str, Kind] = {
     "slipway_public_port": port,
     "slipway_serial": batches,
+    "host_reboot_at": time_of_day,
     "host_journal_max": journal_size,
     "host_ca_files": ca_files,
     "host_ca_files[]": ca_file,
+    "firewall_ssh_port": port,
+    "firewall_rules[]": firewall_rule,
     "python_mirror": mirror_url,
+    "certificates_key_group": key_group,
+    "nginx_key_group": key_group,
+    "nginx_writable[]": directory,
     "nginx_worker_connections": connections,
     "app_front_user": system_user,
 }

@@ -139,6 +139,10 @@ VALID: dict[str, list[Any]] = {
     "ca_files": [[], ["/a/company.crt", "/b/other.crt"]],
     "mirror_url": ["", "https://mirror.example.com:8443/python-build-standalone", "file:///srv/python"],
     "system_user": ["www-data", "_nginx", "a" * 31],
+    "key_group": ["", "ssl-cert", "a" * 31],
+    "time_of_day": ["", "04:00", "23:59"],
+    "firewall_rule": ["tcp dport 5432 accept", 'iifname "docker0" accept # a comment \\n'],
+    "directory": ["/srv", "/home/shop/media", "/var/cache/a.b_c+d@e-f"],
     "batches": [1, "1", "30%", "100%", [1, 5, "50%"]],
     "proxy": ["203.0.113.7", "10.0.0.0/8", "2001:db8::/32"],
     "network": ["203.0.113.7", "10.0.0.0/8", "0.0.0.0/0", "::1", "2001:db8::/32", "2001:DB8::7/128"],
@@ -506,6 +510,11 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         ("https://x:0/", "a port, a number from 1 to 65535"),
     ],
     "system_user": [(value, "a user's name is") for value in ("", "WWW", "0", "a b", "a" * 32)],
+    "key_group": [(value, "a group's name is") for value in ("WWW", "0", "a b", "a" * 32, "a\n", None)],
+    # What YAML makes of 14:30 without quotes.
+    "time_of_day": [(value, "four digits in quotes") for value in ("4:00", "24:00", 870, '04:00";\n', "04:60")],
+    "firewall_rule": [(value, "one line of nftables'") for value in ("", "a\nb", "a\r", "tcp dport 25 accept \\")],
+    "directory": [(value, "an absolute path") for value in ("", "srv", "/", "/srv/", "/a b", "/a:b", "/../a", "/%n")],
     "batches": [(value, "a number of hosts from 1") for value in (0, -1, "0%", "101%", "all", True, None, 1.5, [1, 0])],
     "proxy": [
         *((value, "this is everybody") for value in ("0.0.0.0/0", "::/0")),

@@ -15,7 +15,7 @@ from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import VIEWS, lo
 from ansible_collections.slipway.asgi.plugins.plugin_utils.kinds import KINDS, VARIABLES
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-PLAYBOOKS = sorted((ROLES.parent / "playbooks").glob("*.yml"))
+PLAYBOOKS = sorted((ROLES.parent / "playbooks").rglob("*.yml"))
 # The types of what a user writes with no rules but those of its kind.
 FREE = ("str", "int", "list", "path", "raw")
 NAMES = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
