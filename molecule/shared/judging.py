@@ -89,8 +89,8 @@ def _batches(configurations: Iterable[dict[str, Any]]) -> Iterator[dict[int, dic
             for slot in SLOTS
         }
         # What is added to a unit, as a unit.
-        limits = f"[Unit]\nDescription=nginx\n[Service]\nExecStart=/usr/bin/true\n{configuration['limits']}"
-        units[f"limits-{number}.service"] = limits.encode()
+        drop_ins = f"[Unit]\nDescription=nginx\n[Service]\nExecStart=/usr/bin/true\n{configuration['drop_ins']}"
+        units[f"nginx-{number}.service"] = drop_ins.encode()
         if any(set(units) & set(others) for others in batch.values()):
             yield batch
             batch = {}

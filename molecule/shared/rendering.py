@@ -60,12 +60,12 @@ class Configuration:
 
     Attributes:
         nginx: the text of each file of nginx's generation, by its path there.
-        limits: what is added to nginx's unit.
+        drop_ins: what is added to nginx's unit.
         apps: the apps.
     """
 
     nginx: dict[str, str]
-    limits: str
+    drop_ins: str
     apps: list[App]
 
     def sent(self) -> dict[str, Any]:
@@ -120,10 +120,9 @@ class Variables:
         }
         nginx = self._act("config_set", "nginx", _task("nginx", "configure")["slipway.asgi.config_set"], playbook)
         texts = {file["path"]: file["content"] for file in nginx["files"] if "content" in file}
-        (limits,) = (path for path in texts if "nginx.service.d" in path)
         return Configuration(
             nginx={path: text for path, text in texts.items() if not path.startswith("/")},
-            limits=texts[limits],
+            drop_ins="\n".join(text for path, text in texts.items() if "nginx.service.d" in path),
             apps=[self._app(app) for app in views["app"]],
         )
 
@@ -134,9 +133,10 @@ class Variables:
         sent = self._act("release", "app", arguments, {})
         result = ArgumentSpecValidator(wanted.APP_OPTIONS).validate(sent["app"])
         assert not result.error_messages, result.error_messages
+        secrets = {key: sent[key] for key in ("secrets", "secret_environment")}
         files = [
             {"path": file.path, "mode": file.mode, "content": base64.b64encode(file.content).decode()}
-            for file in wanted.files_of(result.validated_parameters, sent["secrets"])
+            for file in wanted.files_of(result.validated_parameters | secrets)
         ]
         user = {"path": "user", "template": "sysusers.conf.j2", "each": [app]}
         (file,) = self._act("config_set", "app", {"files": [user]}, {})["files"]

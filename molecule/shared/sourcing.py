@@ -29,7 +29,7 @@ mkdir -p {HOME}/web/git {HOME}/web/simple /run/sshd && cd {HOME}
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=Test of sources" \
     -addext basicConstraints=critical,CA:TRUE -keyout ca.key -out ca.crt 2>/dev/null
 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
-    -keyout web.key -out web.csr 2>/dev/null
+    -keyout web.key -out web.csr 2>/dev/null && chgrp slipway-keys web.key && chmod 640 web.key
 printf 'subjectAltName=DNS:localhost\\n' >web.ext
 openssl x509 -req -in web.csr -CA ca.crt -CAkey ca.key -CAcreateserial -extfile web.ext -out web.crt 2>/dev/null
 ssh-keygen -q -t ed25519 -N "" -C "" -f hostkey

@@ -45,6 +45,8 @@ COSTS = {
     "Reach a metadata service over IPv6": "metadata",
     "Have memory that is both written and run": "jit",
     "Have memory run that was written": "jit",
+    "Run a program that it has written, wherever it can": "jit",
+    "Load a library that it has written, wherever it can": "jit",
 }
 
 

@@ -12,7 +12,7 @@ import subprocess
 import zipfile
 from collections.abc import Mapping
 from itertools import batched
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import drawing
@@ -31,6 +31,7 @@ TAKEN, REFUSED = 1 / 3, 1 / 10
 # How many configurations are judged at once.
 BATCH = 50
 PROGRAM = "/root/judging.zip"
+UTILITIES = "ansible_collections/slipway/asgi/plugins/module_utils"
 
 pytestmark = pytest.mark.only("debian-13")
 
@@ -44,8 +45,12 @@ class Judge:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as program:
             program.write(judging.__file__, "judging.py")
+            # Without entries of their own, directories are no packages to Python.
+            for directory in [*PurePath(UTILITIES).parents][-2::-1]:
+                program.mkdir(str(directory))
+            program.mkdir(UTILITIES)
             for path in (ROOT / "plugins/module_utils").glob("*.py"):
-                program.write(path, f"ansible_collections/slipway/asgi/plugins/module_utils/{path.name}")
+                program.write(path, f"{UTILITIES}/{path.name}")
         self._run(["sh", "-c", f"cat >{PROGRAM}"], packed.getvalue())
 
     def verdicts(self, configurations: list[dict[str, Any]]) -> list[dict[str, str]]:
