@@ -264,7 +264,8 @@ GOOD: dict[str, Strategy] = {
     "secret_environment{}": any_text.map(lambda text: text or "x"),
     "secrets{key}": word(LOWER + "_", string.ascii_letters + DIGITS + "_", 64),
     "secrets{}": joined(any_text, st.sampled_from(["\n", "\r\n", "\ufffe"])).map(lambda text: text or "x"),
-    "sandbox.writable[]": path("srv/o"),
+    # They have to be there, and these are.
+    "sandbox.writable[]": st.sampled_from(["/media", "/mnt", "/var/local"]),
     "resources.memory": st.builds("{}{}".format, whole(1, 999_999), st.sampled_from("MG")),
     "resources.cpu_weight": whole(1, 10_000),
     "resources.tasks": whole(10, 9_999_999),
@@ -325,7 +326,7 @@ VARIABLES: dict[str, Strategy] = {
     "firewall_rules[]": st.just('iifname "docker0" accept # ours'),
     "certificates_key_group": st.sampled_from(["slipway-keys", "ssl-cert"]),
     "nginx_key_group": st.sampled_from(["slipway-keys", "ssl-cert"]),
-    "nginx_writable[]": path("srv/n"),
+    "nginx_writable[]": st.sampled_from(["/media", "/mnt", "/var/local"]),
     "nginx_worker_connections": whole(64, 262144),
     "app_front_user": st.just("www-data"),
 }
