@@ -61,7 +61,7 @@ def _entry(app: Mapping[str, Any], results: list[Mapping[str, Any]], port: int) 
     address = f"https://{app['domains'][0]}{'' if port == 443 else f':{port}'}"
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in timings.items() if seconds >= 0.05)
     if timings:
-        told = f"serves release {release} from slot {slot}, {sum(timings.values()):.1f} s ({steps})"
+        told = f"serves release {release} from slot {slot}, {sum(timings.values()):.1f} s{steps and f' ({steps})'}"
     elif plan.get("switch"):
         told = f"would serve release {app['release']} from slot {plan['slot']}"
     elif plan.get("reload"):

@@ -504,11 +504,12 @@ class Slots:
 
     def tidy(self) -> None:
         """Finish what a run that was cut off had left: enable both sockets, stop the idle slot, run a hook."""
-        sockets = [self._unit(slot, "socket") for slot in SLOTS if self.layout.slot(slot).exists()]
-        self.systemd.call("enable", *sockets)
-        if not self._has_assets():
-            back = self.history.before()
-            self._restore_assets(back.release if back else None)
+        with self._timed("tidy"):
+            sockets = [self._unit(slot, "socket") for slot in SLOTS if self.layout.slot(slot).exists()]
+            self.systemd.call("enable", *sockets)
+            if not self._has_assets():
+                back = self.history.before()
+                self._restore_assets(back.release if back else None)
         if switch := self.under_way():
             self.finish(switch)
         else:

@@ -121,6 +121,10 @@ class TestSummary:
             "(build 4.3, stage 0.3, probe 1.4, verify 0.1)",
         }
 
+    def test_what_took_no_time_is_not_named(self) -> None:
+        line = self.line(self.app(tidy=["a switch was not finished"]), self.result({"tidy": 0.04}))
+        assert line.endswith(" serves release r2 from slot green, 0.0 s")
+
     def test_a_check_says_what_would_be(self) -> None:
         switch = self.app(switch=["release r1 is live"], slot="green")
         assert self.line(switch).endswith(" would serve release r2 from slot green")

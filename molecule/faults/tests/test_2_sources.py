@@ -156,7 +156,7 @@ def test_git(faults: Faults, web: Web) -> None:
     with faults.fault("git breaks off in the middle", "a server that sends half of a pack") as first:
         web.breaks_off(r"\.pack$")
         try:
-            first.said = faults.refused(r"transfer closed with \d+ bytes remaining to read", **wanted)
+            first.said = faults.refused(r"Unable to get pack file \S+\.pack", **wanted)
         finally:
             web.is_healthy()
     with faults.fault("git is not there", "an address at which nobody listens") as second:
