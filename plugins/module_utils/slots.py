@@ -401,7 +401,8 @@ class Slots:
         )
         with self._timed("switch"):
             self._note(switch)
-            if leaving and leaving != release:
+            # One that was damaged has been put aside, and goes.
+            if leaving and leaving != release and not leaving.startswith("."):
                 point(self.layout.previous, f"releases/{leaving}")
             point(self.layout.live, f"slots/{slot}")
         return switch

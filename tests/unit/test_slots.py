@@ -1372,6 +1372,18 @@ class TestPlan:
         assert (found["switch"], found["build"]) == ([f"release r1 is damaged: {damage}"], True)
         assert (found["slot"], found["migrate"]) == ("green", False)
 
+    def test_what_was_damaged_and_put_aside_is_not_the_release_before(self, host: Host) -> None:
+        for release in ("r1", "r2"):
+            host.do("live", host.release(release))
+        layout = host.layout
+        layout.release("r2").rename(layout.release(".r2.1"))
+        live = layout.live_slot()
+        assert live
+        (layout.slot(live) / "release").unlink()
+        (layout.slot(live) / "release").symlink_to("../../releases/.r2.1")
+        host.do("live", host.release("r2"))
+        assert (layout.release_in(layout.live_slot() or ""), layout.release_before()) == ("r2", "r1")
+
     def test_a_live_release_without_its_marker_is_built_anew(self, host: Host) -> None:
         host.do("live", host.release("r1"))
         (host.layout.release("r1") / "complete").unlink()

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from deploying import CONFIGURATION, HOME, Deploys
+from deploying import CONFIGURATION, HOME
 from faulting import Faults, told
 from hosts import APP, database_away, database_back, look
 
@@ -58,9 +58,9 @@ CASES = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_before(deploys: Deploys) -> None:
+def one_before(faults: Faults) -> None:
     """A release that was live before, and one that can be built again, whichever tests came first."""
-    deploys.deploy(**deploys.release())
+    faults.deploys.deploy(**faults.deploys.release())
 
 
 @pytest.mark.parametrize("names", CASES)
