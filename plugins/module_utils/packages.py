@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ansible_collections.slipway.asgi.plugins.module_utils.host import run
+from ansible_collections.slipway.asgi.plugins.module_utils.host import Failed, run
 
 # Written by the role host when it installs: what came with it, and while it is at that, what was there before.
 RECORD = Path("/var/lib/slipway/.packages")
@@ -52,16 +53,22 @@ def removable(patterns: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def purge(names: Sequence[str]) -> None:
-    """Purge packages.
+    """Purge packages, and stop those of their services that they leave running.
 
     Raises:
         Failed: apt could not.
     """
+    listed = run(["dpkg-query", "--listfiles", *names])
+    services = re.findall(r"/systemd/system/([^/@\n]+\.service)$", listed, re.MULTILINE)
     run(
         ["apt-get", "--quiet", "--yes", f"--option=DPkg::Lock::Timeout={LOCK_SECONDS}", "purge", *names],
         what=f"the removal of {' '.join(names)}",
         environment={"DEBIAN_FRONTEND": "noninteractive"},
     )
+    if services:
+        # It says so of each that does not run.
+        with contextlib.suppress(Failed):
+            run(["systemctl", "--quiet", "stop", *services])
 
 
 def _also_concerned(names: Iterable[str]) -> set[str]:

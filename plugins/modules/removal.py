@@ -41,6 +41,11 @@ options:
     type: list
     elements: path
     default: []
+  groups:
+    description: Groups of no user's.
+    type: list
+    elements: str
+    default: []
   paths:
     description: Shell patterns of files, links and directories.
     type: list
@@ -140,6 +145,7 @@ def main() -> None:
             "units": {"type": "list", "elements": "str", "default": []},
             "restore": {"type": "list", "elements": "dict", "default": [], "options": place},
             "accounts": {"type": "list", "elements": "path", "default": []},
+            "groups": {"type": "list", "elements": "str", "default": []},
             "paths": {"type": "list", "elements": "path", "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},
             "apply": {"type": "str"},
@@ -178,6 +184,7 @@ def remove(options: dict[str, Any], check: bool, systemd: Systemd) -> dict[str, 
     ]
     accounts = _found(map(Path, options["accounts"]))
     users = [user for account in accounts for user in _users_of(account)]
+    groups = [group for group in options["groups"] if _there(grp.getgrnam, group)]
     paths = _found(map(Path, options["paths"]))
     going, needed = packages.removable(options["packages"]) if options["packages"] else ([], [])
     directories = [Path(path) for path in options["directories"]]
@@ -185,6 +192,7 @@ def remove(options: dict[str, Any], check: bool, systemd: Systemd) -> dict[str, 
         *(f"unit {path.name}" for path in units),
         *(f"Slipway's {target}" for _, target in restored),
         *(f"user {user}" for user in users),
+        *(f"group {group}" for group in groups),
         *(f"path {path}" for path in [*accounts, *paths]),
         *(f"package {name}" for name in going),
         *(f"path {path}" for path in directories if _is_left(path)),
@@ -209,8 +217,8 @@ def remove(options: dict[str, Any], check: bool, systemd: Systemd) -> dict[str, 
         sync_directory(target.parent)
     for user in users:
         run(["userdel", user])
-    for group in users:
-        # It goes with its user, unless somebody else has joined it.
+    for group in [*users, *groups]:
+        # A user's goes with it, unless somebody else has joined it.
         if _there(grp.getgrnam, group):
             run(["groupdel", group])
     for path in [*accounts, *paths]:

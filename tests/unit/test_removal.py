@@ -97,6 +97,7 @@ class Host:
                 {"path": str(self.etc / "default"), "kept": str(self.etc / "slipway/default.kept"), "replace": False},
             ],
             "accounts": [],
+            "groups": [],
             "paths": [str(self.etc / "slipway"), str(self.etc / "never*")],
             "packages": [],
             "apply": f"/bin/sh -c 'echo x >>{self.applied}'",
@@ -210,7 +211,7 @@ class TestPackages:
         packages.RECORD.write_text("git\nlibnginx\nnginx\nlong-gone\n")
 
     def remove(self, *patterns: str) -> dict[str, Any]:
-        nothing = {key: [] for key in ("units", "restore", "accounts", "paths", "directories")}
+        nothing = {key: [] for key in ("units", "restore", "accounts", "groups", "paths", "directories")}
         options = {**nothing, "apply": None, "pending": None, "packages": list(patterns)}
         return removal.remove(options, False, Quiet())
 

@@ -17,10 +17,11 @@ KEPT = {
         "/etc/slipway": "certificates",
         "/etc/slipway/certificates*": "certificates",
         "/var/lib/slipway-acme*": "certificates",
+        "/etc/sysusers.d": "whose these are",
         "/etc/sysusers.d/slipway-*.conf": "whose these are",
     },
     "user": {"slipway-guestbook": "whose these are", "slipway-acme": "whose these are"},
-    "group": {"slipway-guestbook": "whose these are", "slipway-acme": "whose these are"},
+    "group": {f"slipway-{name}": "whose these are" for name in ("acme", "guestbook", "keys")},
 }
 
 
@@ -35,16 +36,16 @@ def test_a_host_is_as_it_was(removal: Host) -> None:
         rests[kind].update(patterns)
     said = removal.remove()
     assert "The apps' data and users stay" in said
-    assert removal.unexplained(before, rests) == []
+    removal.insist_on(before, rests)
     assert host.file(f"{STATE}/guestbook.sqlite3").user == "slipway-guestbook"
-    assert host.file("/etc/slipway/certificates/guestbook/privkey.pem").mode == 0o600
+    assert host.file("/etc/slipway/certificates/guestbook/privkey.pem").mode == 0o640
     assert host.check_output("ls -A /etc/slipway /var/lib/slipway") == (
         "/etc/slipway:\ncertificates\n\n/var/lib/slipway:\nguestbook"
     )
 
     said = removal.remove("-e", "remove_data=true")
     assert "data and users stay" not in said
-    assert removal.unexplained(before) == []
+    removal.insist_on(before)
     said = removal.remove("-e", "remove_data=true")
     assert " changed=0 " in said and "Slipway was not on this host" in said
 

@@ -65,7 +65,8 @@ def test_what_is_the_users_own_survives(removal: Host) -> None:
     assert own(removal) == "my own"
     for verb in ("reload", "restart"):
         host.check_output(f"systemctl {verb} nftables")
-        assert tables(removal) == {"mine", "slipway"}
+        # The job that follows is not waited for by systemctl.
+        wait_until(lambda: tables(removal) == {"mine", "slipway"}, 10, f"both tables after a {verb}")
     asked = "sshd -T -C user=%s,host=localhost,addr=127.0.0.1"
     for user in ("root", "nobody"):
         assert "passwordauthentication no" in host.check_output(asked, user).splitlines()
@@ -85,4 +86,4 @@ def test_what_is_the_users_own_survives(removal: Host) -> None:
     assert own(removal) == "my own"
     assert tables(removal) == {"mine"}
     assert "passwordauthentication yes" in host.check_output(asked, "nobody").splitlines()
-    assert removal.unexplained(before) == []
+    removal.insist_on(before)
