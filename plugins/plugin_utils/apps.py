@@ -283,6 +283,8 @@ class _Values:
             if kind in _TYPES and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool")):
                 hint = kinds.read_by_yaml(value) if kind == "str" else ""
                 wanted = hint or f"{_WANTED[kind]} is needed"
+                if kind == "bool" and isinstance(value, str) and not steps:
+                    wanted += f""" without quotes, and on the command line -e '{{"{key}": true}}'"""
                 self._mistake((*steps, key), value, wanted, show=not _holds_secrets(option))
             elif kind == "int" and isinstance(value, str) and not value.isdigit():
                 self._mistake((*steps, key), value, "a whole number is needed")

@@ -801,7 +801,7 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], l
         ("host_ca_files: /ca.crt", ['host_ca_files is "/ca.crt": a list is needed']),
         ("host_ca_files: [/a/ca.crt, /b/ca.crt]", ["host_ca_files is [", "more than one is called ca.crt"]),
         ("host_ca_files: [/a/ca.pem]", ['host_ca_files[0] is "/a/ca.pem": a file whose name ends with .crt']),
-        ("nginx_ipv6: 'false'", ['nginx_ipv6 is "false": true or false is needed']),
+        ("nginx_ipv6: 'false'", ['nginx_ipv6 is "false": true or false is needed', """-e '{"nginx_ipv6": true}'"""]),
         ("nginx_worker_connections: 10", ["nginx_worker_connections is 10: a number from 64 to 262144"]),
         ("python_mirror: 1.5", ["python_mirror is 1.5: YAML reads this as a number"]),
         ("python_mirror: '{{ nowhere }}'", ["python_mirror is", "it cannot be rendered", "'nowhere' is undefined"]),

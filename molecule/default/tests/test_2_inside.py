@@ -183,7 +183,7 @@ def test_a_site_of_the_users_own_with_a_key_for_root_alone(host: Any, container:
         assert ask_inside(host, "/")[0] == 200
         with pytest.raises(AssertionError) as refused:
             play(container, "-e", "nginx_worker_connections=4096")
-        assert "cannot take this up" in str(refused.value) and "nginx_master" in str(refused.value)
+        assert "nginx_master is www-data" in str(refused.value) and "nginx_master" in str(refused.value)
         assert ask_inside(host, "/")[0] == 200
         play(container, *root)
         assert host.check_output(listens)

@@ -110,8 +110,7 @@ def test_own_rules_and_what_others_have_done_to_the_table(
 
 @pytest.mark.only("debian-13")
 def test_what_is_switched_off_is_taken_away(host: Any, container: str, reached: Reached) -> None:
-    # As words, as the command line hands them over.
-    off = ("-e", "firewall_enabled=false", "-e", "host_updates=no")
+    off = ("-e", '{"firewall_enabled": false, "host_updates": false}')
     play(container, *off)
     assert table(host) == ""
     assert reached(9000)
