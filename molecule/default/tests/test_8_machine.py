@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hosts import Site, play, wait_until
+from hosts import Site, exposure, play, wait_until
 from killing import KEEP_PAYLOADS, PAYLOADS, Payload
 
 Reached = Callable[[int], bool]
@@ -40,15 +40,6 @@ def table(host: Any) -> str:
     return str(host.run("nft --stateless --terse list table inet slipway").stdout)
 
 
-def score(host: Any, unit: str) -> float:
-    """What `systemd-analyze security` says of a unit."""
-    shown = host.check_output(f"systemd-analyze security --no-pager {unit}")
-    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", shown)
-    assert found
-    print(f"{unit}: {found[1]}")
-    return float(found[1])
-
-
 def test_what_the_network_may_reach(host: Any, reached: Reached) -> None:
     assert (reached(80), reached(443), reached(9000)) == (True, True, False)
     listed = host.check_output("nft list ruleset")
@@ -62,7 +53,7 @@ def test_the_firewall_is_in_force_before_the_network(host: Any) -> None:
     assert "ActiveState=active" in shown and "UnitFileState=enabled" in shown and "network-pre.target" in shown
     verified = host.run("systemd-analyze verify --man=no slipway-firewall.service")
     assert (verified.rc, verified.stdout, verified.stderr) == (0, "", "")
-    assert score(host, "slipway-firewall.service") <= 2.0
+    assert exposure(host, "slipway-firewall.service") <= 2.0
 
 
 def test_security_updates_are_installed_each_day(host: Any) -> None:
@@ -97,7 +88,7 @@ def test_own_rules_and_what_others_have_done_to_the_table(
     # The module alone is what there is when the controller is gone; then the power goes, too.
     assert payload.run()["unconfirmed"]
     assert reached(9000)
-    assert score(host, "slipway-way-back-firewall.service") <= 2.0
+    assert exposure(host, "slipway-way-back-firewall.service") <= 2.0
     subprocess.run(["docker", "restart", "--time", "30", container], check=True, stdout=subprocess.DEVNULL)
     wait_until(lambda: table(host) == before, 2 * CONFIRM_SECONDS + 60, "the change is undone")
     wait_until(lambda: not host.file("/var/lib/slipway/pending/firewall").exists, 30, "nothing is left to undo")
