@@ -4,7 +4,8 @@ import fnmatch
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hosts import ROOT, Site, aligned, play
@@ -93,9 +94,9 @@ class Host:
         found = self.host.file("/etc/slipway/certificates/guestbook/fullchain.pem")
         return Site(self.container, found.content_string if found.exists else "")
 
-    def play(self, playbook: str = "site", *arguments: str) -> str:
-        """Run a playbook."""
-        return play(self.container, *arguments, playbook=playbook)
+    def play(self, playbook: str = "site", *arguments: str, inventories: Sequence[Path] = ()) -> str:
+        """Run a playbook, with these layers on the inventory."""
+        return play(self.container, *arguments, inventories=inventories, playbook=playbook)
 
     def remove(self, *arguments: str) -> str:
         """Take Slipway away."""

@@ -2,10 +2,12 @@
 
 import copy
 import socket
+from pathlib import Path
 
 import pytest
-from hosts import STATE, wait_until
-from removing import RESTS, Host
+import yaml
+from hosts import APP, ROOT, STATE, wait_until
+from removing import RESTS, Host, Snapshot
 
 pytestmark = pytest.mark.only("bare")
 
@@ -25,10 +27,31 @@ KEPT = {
 }
 
 
-def test_a_host_is_as_it_was(removal: Host) -> None:
-    host = removal.host
-    before = removal.snapshot()
+@pytest.fixture(scope="module", autouse=True)
+def bare(removal: Host) -> Snapshot:
+    """What the host was before Slipway came."""
+    return removal.snapshot()
+
+
+def test_one_app_leaves_nothing_and_the_other_as_it_was(removal: Host, tmp_path: Path) -> None:
     removal.play()
+    before = removal.snapshot()
+    apps = yaml.safe_load((ROOT / "molecule/removal/inventory.yml").read_text())["slipway"]["vars"]["slipway_apps"]
+    apps[APP]["source"]["path"] = str(ROOT / "sample_app")
+    apps["blog"] = {**apps[APP], "domains": ["blog.example"], "secrets": {"session_key": "another one"}}
+    layer = tmp_path / "blog.yml"
+    layer.write_text(yaml.safe_dump({"blog": {"hosts": {removal.container: {"slipway_apps": apps}}}}))
+    removal.play(inventories=(layer,))
+    assert removal.host.file("/srv/slipway/blog/live").exists
+    removal.play("remove", "-e", "app=blog", "-e", "remove_data=true", inventories=(layer,))
+    rests = copy.deepcopy(RESTS)
+    rests["file"] |= dict.fromkeys(("/etc/nginx/slipway/current", "/etc/nginx/slipway/generations*"), "a number")
+    removal.insist_on(before, rests)
+    assert removal.site.is_up()
+
+
+def test_a_host_is_as_it_was(removal: Host, bare: Snapshot) -> None:
+    host = removal.host
     assert removal.site.is_up()
 
     rests = copy.deepcopy(RESTS)
@@ -36,7 +59,7 @@ def test_a_host_is_as_it_was(removal: Host) -> None:
         rests[kind].update(patterns)
     said = removal.remove()
     assert "The apps' data and users stay" in said
-    removal.insist_on(before, rests)
+    removal.insist_on(bare, rests)
     assert host.file(f"{STATE}/guestbook.sqlite3").user == "slipway-guestbook"
     assert host.file("/etc/slipway/certificates/guestbook/privkey.pem").mode == 0o640
     assert host.check_output("ls -A /etc/slipway /var/lib/slipway") == (
@@ -45,7 +68,7 @@ def test_a_host_is_as_it_was(removal: Host) -> None:
 
     said = removal.remove("-e", "remove_data=true")
     assert "data and users stay" not in said
-    removal.insist_on(before)
+    removal.insist_on(bare)
     said = removal.remove("-e", "remove_data=true")
     assert " changed=0 " in said and "Slipway was not on this host" in said
 
