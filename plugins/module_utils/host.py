@@ -313,6 +313,12 @@ class Systemd:
         """Run systemctl with these arguments; ``Failed`` if it does not succeed."""
         run(["systemctl", "--quiet", *arguments])
 
+    def forget_failures(self, units: Sequence[str]) -> None:
+        """Let systemd no longer say of units that they have failed, which it would of those that are gone, too."""
+        failed = [name for name, unit in self.show(*units).items() if unit["ActiveState"] == "failed"]
+        if failed:
+            self.call("reset-failed", *failed)
+
     def start(self, service: str, seconds: float) -> None:
         """Start a service; ``Failed`` if it crashed, or has not started after so many seconds."""
         run(["systemctl", "--quiet", "start", service], what="the start of the app", seconds=seconds)

@@ -630,6 +630,7 @@ class Slots:
             if units:
                 self.systemd.call("disable", *[unit for unit in units if unit.endswith(".socket")])
                 self.systemd.call("stop", *units)
+                self.systemd.forget_failures(units)
                 for unit in units:
                     (self.layout.units / unit).unlink()
                 self.systemd.call("daemon-reload")

@@ -245,9 +245,7 @@ def _remove_units(paths: Sequence[Path], systemd: Systemd) -> None:
     names = [path.name for path in paths]
     systemd.call("stop", *names)
     systemd.call("disable", *names)
-    failed = [name for name, unit in systemd.show(*names).items() if unit["ActiveState"] == "failed"]
-    if failed:
-        systemd.call("reset-failed", *failed)
+    systemd.forget_failures(names)
     for path in paths:
         _remove(path)
     for wanting in filter(_is_left, UNITS.glob("*.wants")):

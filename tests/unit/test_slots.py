@@ -143,7 +143,7 @@ class StandIn(Systemd):
             self._start(unit)
         return {
             "Id": unit,
-            "ActiveState": "active" if running else "inactive",
+            "ActiveState": "active" if running else "failed" if (place / "failed").exists() else "inactive",
             "SubState": "running" if running else "dead",
             "NRestarts": str(self._restarts(unit)),
             "UnitFileState": "enabled" if (place / "enabled").exists() else "disabled",
@@ -157,7 +157,7 @@ class StandIn(Systemd):
             for path in self.directory.iterdir():
                 (path / "loaded").unlink(missing_ok=True)
         for unit in units:
-            getattr(self, f"_{verb}")(unit)
+            getattr(self, f"_{verb.replace('-', '_')}")(unit)
             if verb == "stop" and "--no-block" not in arguments:
                 while self._is_alive(unit):
                     time.sleep(0.001)
@@ -186,12 +186,16 @@ class StandIn(Systemd):
         for path in self.directory.iterdir():
             self._stop(path.name)
 
+    def _reset_failed(self, unit: str) -> None:
+        (self._place(unit) / "failed").unlink()
+
     def _start(self, unit: str) -> None:
         place, slot = self._place(unit), unit.partition("@")[2].partition(".")[0]
         if command_of := re.search(r"-(migrate|after_switch|after_rollback)@", unit):
             command = (self.layout.configuration / slot / command_of[1]).read_text()
             with (place / "log").open("a") as log:
                 if subprocess.run(["/bin/sh", "-ec", command], stdout=log, stderr=log, check=False).returncode:
+                    (place / "failed").touch()
                     raise Failed(f"systemctl start {unit} failed with status 1")
             return
         # A unit that leaves starts again when it is gone.
@@ -1119,6 +1123,14 @@ class TestAbsent:
         host.do("live", host.release("r1"))
         host.slots.remove(data=True)
         assert not host.layout.state.exists()
+
+    def test_no_unit_that_is_gone_has_failed(self, host: Host) -> None:
+        with pytest.raises(Failed, match="the migration failed"):
+            host.do("migrated", host.release("r1"), {**MIGRATE, "migrate": "false"})
+        unit = "slipway-shop-migrate@blue.service"
+        assert host.slots.systemd.show(unit)[unit]["ActiveState"] == "failed"
+        host.slots.remove(data=True)
+        assert host.slots.systemd.show(unit)[unit]["ActiveState"] == "inactive"
 
     def test_another_app_of_a_similar_name_stays(self, host: Host) -> None:
         host.do("live", host.release("r1"))

@@ -38,7 +38,7 @@ def test_one_app_leaves_nothing_and_the_other_as_it_was(removal: Host, tmp_path:
     before = removal.snapshot()
     apps = yaml.safe_load((ROOT / "molecule/removal/inventory.yml").read_text())["slipway"]["vars"]["slipway_apps"]
     apps[APP]["source"]["path"] = str(ROOT / "sample_app")
-    apps["blog"] = {**apps[APP], "domains": ["blog.example"], "secrets": {"session_key": "another one"}}
+    apps["blog"] = {**apps[APP], "domains": ["blog.example"], "secrets": {"session_key": "no secret either, this is only a test of a blog"}}
     layer = tmp_path / "blog.yml"
     layer.write_text(yaml.safe_dump({"blog": {"hosts": {removal.container: {"slipway_apps": apps}}}}))
     removal.play(inventories=(layer,))
