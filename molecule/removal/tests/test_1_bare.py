@@ -38,7 +38,11 @@ def test_one_app_leaves_nothing_and_the_other_as_it_was(removal: Host, tmp_path:
     before = removal.snapshot()
     apps = yaml.safe_load((ROOT / "molecule/removal/inventory.yml").read_text())["slipway"]["vars"]["slipway_apps"]
     apps[APP]["source"]["path"] = str(ROOT / "sample_app")
-    apps["blog"] = {**apps[APP], "domains": ["blog.example"], "secrets": {"session_key": "no secret either, this is only a test of a blog"}}
+    apps["blog"] = {
+        **apps[APP],
+        "domains": ["blog.example"],
+        "secrets": {"session_key": "no secret either, this is only a test of a blog"},
+    }
     layer = tmp_path / "blog.yml"
     layer.write_text(yaml.safe_dump({"blog": {"hosts": {removal.container: {"slipway_apps": apps}}}}))
     removal.play(inventories=(layer,))
@@ -46,6 +50,7 @@ def test_one_app_leaves_nothing_and_the_other_as_it_was(removal: Host, tmp_path:
     removal.play("remove", "-e", "app=blog", "-e", "remove_data=true", inventories=(layer,))
     rests = copy.deepcopy(RESTS)
     rests["file"] |= dict.fromkeys(("/etc/nginx/slipway/current", "/etc/nginx/slipway/generations*"), "a number")
+    rests["file"]["/var/lib/slipway-acme/report.json"] = "what the CA said last, and when"
     removal.insist_on(before, rests)
     assert removal.site.is_up()
 
