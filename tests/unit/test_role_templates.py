@@ -119,6 +119,12 @@ def test_resources() -> None:
     assert limits <= set(sandbox(resources={"memory": "512M", "cpu_weight": 50, "tasks": 100}))
 
 
+NO_PROGRAMS = {
+    "MemoryDenyWriteExecute=yes",
+    "NoExecPaths=/tmp /var/tmp /var/lib/slipway/shop -/run/slipway/shop-%i",
+    "TemporaryFileSystem=/dev/shm:mode=1777,noexec",
+}
+WRITABLE = {f"{what}=/srv/{name}" for what in ("ReadWritePaths", "NoExecPaths") for name in "ab"}
 METADATA = "IPAddressDeny=169.254.169.254 fd00:ec2::254 fd20:ce::254 100.100.100.200"
 
 
@@ -128,10 +134,10 @@ METADATA = "IPAddressDeny=169.254.169.254 fd00:ec2::254 fd20:ce::254 100.100.100
         ({}, set(), set(), 1.1),
         ({"network": "local"}, {METADATA}, {"IPAddressDeny=any", "IPAddressAllow=localhost"}, 0.9),
         ({"metadata": True}, {METADATA}, set(), 1.1),
-        ({"jit": True}, {"MemoryDenyWriteExecute=yes"}, set(), 1.1),
+        ({"jit": True}, NO_PROGRAMS, {"TemporaryFileSystem=/dev/shm:mode=1777"}, 1.1),
         ({"processes": True}, {"ProcSubset=pid"}, set(), 1.1),
         ({"tools": True}, set(), {"SystemCallFilter=@resources", "SystemCallErrorNumber=EPERM"}, 1.2),
-        ({"writable": ["/srv/b", "/srv/a"]}, set(), {"ReadWritePaths=/srv/a", "ReadWritePaths=/srv/b"}, 1.1),
+        ({"writable": ["/srv/b", "/srv/a"]}, set(), WRITABLE, 1.1),
     ],
     ids=str,
 )
