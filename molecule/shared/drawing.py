@@ -534,6 +534,12 @@ CLASSES = [
     ),
     Written("the ASCII form of an IDN", _app(domains="[xn--bcher-kva.example]")),
     Written("the ASCII form of no IDN", _app(domains="[xn--zz.example]"), 'domains[0] is "xn--zz.example"'),
+    Written("a secret's name that is very long", _app(f"secret_environment: {{A{'x' * 249}: canary}}")),
+    Written(
+        "a secret's name that no file can have",
+        _app(f"secret_environment: {{A{'x' * 250}: canary}}"),
+        "slipway_apps.written.secret_environment",
+    ),
     Written("a wildcard", _app(domains='[shop.example.com, "*.example.com"]')),
     Written("a wildcard alone", _app(domains='["*.example.com"]'), "slipway_apps.written.domains is"),
     Written("a trailing dot", _app(domains="[shop.example.com.]"), "slipway_apps.written.domains[0]"),

@@ -407,7 +407,8 @@ class _App(_Values):
 
     def _reference(self, steps: Steps, value: Any) -> str:
         name = _path(steps)
-        reference = _path((*self._layer(steps).steps, *steps))
+        # Not as a message shows it, which shortens a name that is very long.
+        reference = ".".join(map(str, (*self._layer(steps).steps, *steps)))
         try:
             rendered = self.context.template(value)
         except (AnsibleUndefinedVariable, AnsibleVaultError) as error:

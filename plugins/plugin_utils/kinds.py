@@ -50,6 +50,8 @@ _LONGEST_LINE = 100_000
 _LARGEST_ENVIRONMENT = 500_000
 LARGEST_SECRETS = 1_000_000
 _LONGEST_HEADER = 4_000
+# Bytes: a file's name has 255 at most (NAME_MAX), and that of a secret ends with .env.
+_LONGEST_NAME = 250
 # What systemd takes for no character (unichar_is_valid in src/basic/utf8.c): it refuses the file, and logs the value.
 _NO_CHARACTER = re.compile(
     "[\ud800-\udfff\ufdd0-\ufdef"
@@ -165,6 +167,13 @@ def environment_name(value: Any) -> None:
         raise ValueError("an environment name is letters, digits and underscores, and does not begin with a digit")
     if _RESERVED_ENVIRONMENT.fullmatch(value):
         raise ValueError("this name is set by Slipway or systemd; choose another")
+
+
+def secret_environment_name(value: Any) -> None:
+    """The same, short enough for the file that holds its value."""
+    environment_name(value)
+    if len(value) > _LONGEST_NAME:
+        raise ValueError(f"the name becomes that of a file, and may have {_LONGEST_NAME} characters")
 
 
 def environment(value: Any) -> None:
@@ -585,7 +594,7 @@ KINDS: dict[str, Kind] = {
     "environment{key}": environment_name,
     "environment{}": line,
     "secrets{key}": secret_name,
-    "secret_environment{key}": environment_name,
+    "secret_environment{key}": secret_environment_name,
     "secret_environment{}": environment_secret,
     "sandbox.writable[]": writable,
     "resources.memory": memory,

@@ -235,6 +235,14 @@ def test_the_references_lead_to_the_value_of_the_highest_layer(resolved: Resolve
     assert "canary" not in json.dumps(complete(action_with(variables), app, [], variables))
 
 
+def test_a_reference_leads_to_a_secret_whose_name_is_very_long(resolved: Resolve, tmp_path: Path) -> None:
+    name = "A" * 250
+    text = f"{GOOD}    secret_environment: {{{name}: canary}}\n"
+    (app,) = resolved(text)["app"]
+    variables = load(text, tmp_path)
+    assert secrets_of(action_with(variables), app, variables)["secret_environment"] == {name: "canary"}
+
+
 PRIVATE = """\
 slipway_app_defaults: {index: {url: "https://pypi.example.com/simple", username: deploy, password: "{{ vault }}-low"}}
 slipway_apps:

@@ -86,7 +86,8 @@ VALID: dict[str, list[Any]] = {
     "prefix": ["/static/", "/a/b-c/", "/~me/v1.0/"],
     "inner_path": ["static", "shop/static", "a..b/c-d", "_site/v1.0"],
     "environment": [{}, {"A": "b", "C": 5}, {"A": "a" * 99_000, "B": "a" * 400_000}],
-    "environment_name": ["A", "_", "SHOP_CURRENCY", "shop2", "HOMEPAGE", "MY_SLIPWAY_APP"],
+    "environment_name": ["A", "_", "SHOP_CURRENCY", "shop2", "HOMEPAGE", "MY_SLIPWAY_APP", "A" * 1000],
+    "secret_environment_name": ["A", "SHOP_KEY", "A" * 250],
     "line": [
         "",
         "EUR",
@@ -335,6 +336,11 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         )
     ],
     "environment": [({"A": "a" * 500_000}, "all together may have 500,000 bytes, and these have 500,003")],
+    "secret_environment_name": [
+        ("A" * 251, "becomes that of a file, and may have 250 characters"),
+        ("A-B", "letters, digits and underscores"),
+        ("PATH", "set by Slipway or systemd"),
+    ],
     "environment_name": [
         *(
             (value, "letters, digits and underscores")
