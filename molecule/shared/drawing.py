@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime
+import ipaddress
 import string
 from collections.abc import Mapping
 from pathlib import Path
@@ -196,6 +197,7 @@ network = st.one_of(
     st.ip_addresses().map(str).filter(lambda text: "%" not in text),
     st.sampled_from(["0.0.0.0/0", "10.0.0.0/8", "2001:db8::/32", "::1/128", "203.0.113.7/32"]),
 )
+networks = st.lists(network, max_size=3, unique_by=ipaddress.ip_network)
 proxy = network.filter(lambda text: not text.endswith("/0"))
 secret_line = any_text.map(lambda text: printable(text).strip() or "x")
 ini_value = secret_line.map(lambda text: text.replace("'", "").replace("%(", "").strip() or "x")
@@ -280,12 +282,15 @@ GOOD: dict[str, Strategy] = {
     "redirects{key}": path("r"),
     "redirects{}": path("t"),
     "private_paths[]": st.one_of(st.just("/"), path("p")),
+    "private_allow": networks,
     "private_allow[]": network,
     "limits.requests": rate,
     "limits.connections": whole(0, 65535),
     "limits.paths{key}": path("l"),
     "limits.paths{}": rate,
+    "trusted_proxies": st.lists(proxy, max_size=3, unique_by=ipaddress.ip_network),
     "trusted_proxies[]": proxy,
+    "maintenance_allow": networks,
     "maintenance_allow[]": network,
     "certificate": st.one_of(
         st.just({}),
@@ -481,6 +486,13 @@ class _Dumper(yaml.SafeDumper):
     ignore_aliases = staticmethod(lambda _: True)
 
 
+# Else it writes what YAML takes for the end of a line such that it is read as a blank.
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style='"' if set(text) & {"\x85", "\u2028", "\u2029"} else None
+    ),
+)
 _Dumper.add_representer(_Literal, lambda dumper, text: dumper.represent_scalar("!unsafe", str(text), style='"'))
 
 
@@ -568,6 +580,7 @@ CLASSES = [
     _of_environment("dollars", "'$ $$ $A ${A} $(id) `id`'", "$ $$ $A ${A} $(id) `id`"),
     _of_environment("quotes", """'"a" ''b'' "'""", '"a" \'b\' "'),
     _of_environment("backslashes", "'\\ \\\\ \\n \\x41 \\'", "\\ \\\\ \\n \\x41 \\"),
+    _of_environment("other ends of lines", '"a\\Nb\\Lc\\Pd"', "a\x85b\u2028c\u2029d"),
     _of_environment("a newline", '"a\\nb"', refused="slipway_apps.written.environment.A is"),
     _of_environment("a carriage return", '"a\\rb"', refused="slipway_apps.written.environment.A is"),
     _of_environment("NUL", '"a\\0b"', refused="slipway_apps.written.environment.A is"),
@@ -620,6 +633,11 @@ CLASSES = [
     ),
     Written("a domain of two apps", _app() + _TWO, 'slipway_apps.blog.domains has "shop.example.com"'),
     Written("a path twice", _app("websocket_paths: [/ws, /ws/]"), "slipway_apps.written.websocket_paths has"),
+    Written(
+        "a network in two spellings",
+        _app('private_allow: ["::1", 10.0.0.0/8, "0:0::1/128"]'),
+        "slipway_apps.written.private_allow has",
+    ),
     Written("a path of two kinds", _app("websocket_paths: [/a]\nstatic: {/a/: a}"), "slipway_apps.written.static has"),
     Written("no e-mail", _app("certificate: {issuer: letsencrypt}")),
     Written(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import ipaddress
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -517,12 +518,12 @@ def _conflicts(apps: list[dict[str, Any]]) -> list[str]:
             f"slipway_apps.{app['name']}.environment has {_show(name)}, as secret_environment has: choose one"
             for name in sorted(set(app.get("environment", {})) & set(app.get("secret_environment", {})))
         ]
-        mistakes += _paths_twice(app)
+        mistakes += _twice(app)
     return mistakes
 
 
-def _paths_twice(app: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong where a path of an app stands twice, or means two things."""
+def _twice(app: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong where a path or a network of an app stands twice, or means two things."""
     label = f"slipway_apps.{app['name']}"
     static, websockets = app.get("static", {}), app.get("websocket_paths", [])
     for option, paths in (
@@ -533,6 +534,10 @@ def _paths_twice(app: Mapping[str, Any]) -> Iterator[str]:
         bare = [path.rstrip("/") or "/" for path in paths]
         for path in sorted({path for path in bare if bare.count(path) > 1}):
             yield f"{label}.{option} has {_show(path)} twice: once is enough"
+    for option in ("private_allow", "maintenance_allow", "trusted_proxies"):
+        networks = [ipaddress.ip_network(str(network)) for network in app.get(option) or []]
+        for network in sorted({str(network) for network in networks if networks.count(network) > 1}):
+            yield f"{label}.{option} has {_show(network)} twice, maybe in two spellings: once is enough"
     for path in sorted({f"{path.rstrip('/')}/" for path in websockets} & set(static)):
         yield f"{label}.static has {_show(path)}, as websocket_paths has: a path is either static or a WebSocket"
     for start in sorted(set(app.get("redirects", {})) - {"/"}):
