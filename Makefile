@@ -40,7 +40,7 @@ lint: ## yamllint, ansible-lint, ruff, mypy, shellcheck, and the docs are up to 
 .PHONY: unit
 unit: ## plugins and templates, with no host
 	@scripts/testbed controller unit
-	@pytest
+	@pytest --numprocesses auto --dist loadfile
 
 .PHONY: sample-app
 sample-app: ## the sample app's own tests

@@ -139,7 +139,7 @@ METADATA = "IPAddressDeny=169.254.169.254 fd00:ec2::254 fd20:ce::254 100.100.100
         ({"tools": True}, set(), {"SystemCallFilter=@resources", "SystemCallErrorNumber=EPERM"}, 1.2),
         ({"writable": ["/srv/b", "/srv/a"]}, set(), WRITABLE, 1.1),
     ],
-    ids=str,
+    ids=["closed", "local", "metadata", "jit", "processes", "tools", "writable"],
 )
 def test_a_switch_opens_the_sandbox_by_what_it_says(
     switch: dict[str, Any], taken: set[str], given: set[str], score: float, tmp_path: Path
