@@ -447,6 +447,13 @@ def front_log(_scene: Scene) -> None:
 
 
 @attempt
+def front_requests(_scene: Scene) -> None:
+    """Say in nginx's place what was asked."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+        connection.connect("/run/systemd/journal.requests/dev-log")
+
+
+@attempt
 def passwords(_scene: Scene) -> None:
     """Read /etc/shadow."""
     _read("/etc/shadow")

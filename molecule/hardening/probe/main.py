@@ -1,6 +1,7 @@
 """An app that has been taken over: it does what it is told, and says how that went."""
 
 import json
+import readline  # noqa: F401 - it tries setfsuid(2) on Debian 13, which must not be its end
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
