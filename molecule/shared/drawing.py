@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from rendering import ROLES
 
-from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import Options, load_specs
+from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import Options, lacks, load_specs
 from ansible_collections.slipway.asgi.plugins.plugin_utils.kinds import KINDS
 
 set_hypothesis_home_dir(str(ROOT / ".cache/hypothesis"))
@@ -250,10 +250,12 @@ GOOD: dict[str, Strategy] = {
     "entrypoint": st.sampled_from(["main:app", "shop_2.main:create()", "shop:api.app"]),
     "python": st.sampled_from(["system", "3.12", "3.13"]),
     "workers": st.one_of(st.just("auto"), whole(1, 999), whole(1, 999).map(str)),
+    "threads": st.one_of(st.just("auto"), whole(1, 999), whole(1, 999).map(str)),
     "max_requests": whole(0, 10**9),
     "ready_path": st.one_of(st.just("/"), path("e")),
     "ready_seconds": st.one_of(whole(1, 3600), whole(1, 3600).map(str)),
     "drain_seconds": whole(0, 86400),
+    "request_seconds": whole(1, 3600),
     "keep_releases": whole(1, 1000),
     "websocket_paths[]": path("w"),
     "static{key}": path("s").map(lambda text: f"{text}/"),
@@ -320,6 +322,8 @@ GOOD: dict[str, Strategy] = {
 }
 # Beside the apps.
 VARIABLES: dict[str, Strategy] = {
+    "slipway_prometheus": st.lists(st.sampled_from(["203.0.113.50", "10.0.0.0/8", "2001:db8::/32"])),
+    "slipway_prometheus[]": st.just("203.0.113.50"),
     "slipway_public_port": whole(1, 65535),
     "slipway_serial": st.sampled_from([1, "30%", [1, "50%"]]),
     "host_reboot_at": st.sampled_from(["", "04:00", "23:59"]),
@@ -330,6 +334,7 @@ VARIABLES: dict[str, Strategy] = {
     "firewall_ssh_port": whole(1, 65535),
     "firewall_rules[]": st.just('iifname "docker0" accept # ours'),
     "certificates_key_group": st.sampled_from(["slipway-keys", "ssl-cert"]),
+    "nginx_journal_max": st.builds("{}{}".format, whole(1, 999_999), st.sampled_from("KMGT")),
     "nginx_key_group": st.sampled_from(["slipway-keys", "ssl-cert"]),
     "nginx_writable[]": st.sampled_from(["/media", "/mnt", "/var/local"]),
     "nginx_worker_connections": whole(64, 262144),
@@ -410,6 +415,8 @@ def sets(draw: st.DrawFn) -> Drawn:
     for name in draw(st.lists(names, min_size=1, max_size=2, unique=True)):
         # Of its own, to be changed below.
         apps[name] = copy.deepcopy(draw(mapping_of(OPTIONS)))
+        for option in lacks(apps[name].get("server", "gunicorn")):
+            apps[name].pop(option, None)
         domains = [domain for domain in apps[name]["domains"] if domain not in taken]
         certificate = apps[name].get("certificate", {})
         if "issuer" in certificate and "dns" not in certificate:

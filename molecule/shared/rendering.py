@@ -116,6 +116,7 @@ class Variables:
             "nginx_sites": views["nginx"],
             "nginx_public_port": self.given.get("slipway_public_port", 443),
             "nginx_tls_profile": self.given.get("slipway_tls_profile", "intermediate"),
+            "nginx_prometheus": self.given.get("slipway_prometheus", []),
             "ansible_facts": facts,
         }
         nginx = self._act("config_set", "nginx", _task("nginx", "configure")["slipway.asgi.config_set"], playbook)

@@ -11,7 +11,12 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.asgi.plugins.plugin_utils.sources import archive
-from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, credentials_of, secrets_of
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import (
+    complete,
+    credentials_of,
+    requirements_of,
+    secrets_of,
+)
 
 # What the states need that take a release from the host itself.
 BY_NAME = {"name", "release", "domains", "ready_path", "ready_seconds"}
@@ -45,8 +50,8 @@ class ActionModule(ActionBase):
             app = {key: value for key, value in arguments["app"].items() if key in BY_NAME}
         if state in WITH_SECRETS:
             arguments |= secrets_of(self, arguments["app"], variables)
-        if arguments.get("server"):
-            arguments["server"] = self._loader.get_text_file_contents(self._find_needle("files", arguments["server"]))
+        if arguments.get("requirements"):
+            arguments["requirements"] = requirements_of(self, arguments["requirements"], arguments["app"])
         arguments["app"] = app
         result.update(
             self._execute_module(module_name="slipway.asgi.release", module_args=arguments, task_vars=variables)

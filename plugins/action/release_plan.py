@@ -8,7 +8,12 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import digest
 from ansible_collections.slipway.asgi.plugins.module_utils.wanted import secret_files
-from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import complete, credentials_of, secrets_of
+from ansible_collections.slipway.asgi.plugins.plugin_utils.wanted import (
+    complete,
+    credentials_of,
+    requirements_of,
+    secrets_of,
+)
 
 
 class ActionModule(ActionBase):
@@ -23,7 +28,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
-        server = self._loader.get_text_file_contents(self._find_needle("files", arguments["server"]))
+        sets = {app["server"]: requirements_of(self, arguments["requirements"], app) for app in arguments["apps"]}
         apps = [complete(self, app, arguments["files"], variables) for app in arguments["apps"]]
         # To compare a secret it takes no more than this.
         secrets = {
@@ -40,7 +45,7 @@ class ActionModule(ActionBase):
             module_name="slipway.asgi.release_plan",
             module_args={
                 "apps": apps,
-                "server": server,
+                "sets": sets,
                 "secrets": secrets,
                 "credentials": credentials,
                 "known": arguments.get("known", []),

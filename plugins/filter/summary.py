@@ -51,17 +51,19 @@ def _entry(app: Mapping[str, Any], results: list[Mapping[str, Any]], port: int) 
     plan = app.get("plan", {})
     release, slot = plan.get("live"), plan.get("live_slot")
     timings: dict[str, float] = {}
+    size: Mapping[str, Any] = {}
     reasons: list[str] = []
     for result in results:
         for done in result.get("results", []):
             if done.get("item") == app["name"] and "timings" in done:
                 timings.update(done["timings"])
-                release, slot = done["release"], done["slot"]
+                release, slot, size = done["release"], done["slot"], done.get("size") or {}
                 reasons = done.get("reasons", [])
     address = f"https://{app['domains'][0]}{'' if port == 443 else f':{port}'}"
     steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in timings.items() if seconds >= 0.05)
     if timings:
         told = f"serves release {release} from slot {slot}, {sum(timings.values()):.1f} s{steps and f' ({steps})'}"
+        told += f"; {_sized(size)}" if size else ""
     elif plan.get("switch"):
         told = f"would serve release {app['release']} from slot {plan['slot']}"
     elif plan.get("reload"):
@@ -77,6 +79,13 @@ def _entry(app: Mapping[str, Any], results: list[Mapping[str, Any]], port: int) 
         "timings": timings,
         "line": f"{app['name']}: {address} {told}",
     }
+
+
+def _sized(size: Mapping[str, Any]) -> str:
+    """How large the server is, and why."""
+    parts = [f"{size['workers']} worker{'s' if size['workers'] != 1 else ''}"]
+    parts += [f"{size['threads']} threads each"] if size["threads"] > 1 else []
+    return f"{' of '.join(parts)}, {size['why']}"
 
 
 class FilterModule:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Generations, write
+from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Generations, read_all, write
 from ansible_collections.slipway.asgi.plugins.module_utils.host import Layout
 
 
@@ -56,6 +56,11 @@ class History:
         live = self.layout.live_slot()
         return self.held_by(live) if live else None
 
+    def since(self) -> int | None:
+        """When what is live was first seen so, in seconds of the epoch, or None where that is not known."""
+        now = self.now()
+        return next((entry.since for entry in reversed(self.entries()) if entry == now), None)
+
     def held_by(self, slot: str) -> Entry | None:
         """What a slot holds, as if it were live since now, or None."""
         release = self.layout.release_in(slot)
@@ -77,10 +82,14 @@ class History:
         now, entries = self.now(), self.entries()
         if now is None:
             return
-        if reloaded and entries and entries[-1].release == now.release:
+        if entries and entries[-1].release == now.release and (reloaded or self._alike(entries[-1], now)):
             now = dataclasses.replace(now, since=entries.pop().since)
         if not entries or entries[-1] != now:
             self._write([*entries, now])
+
+    def _alike(self, one: Entry, other: Entry) -> bool:
+        """Whether two entries have the same configuration, as before and after a switch that only starts anew."""
+        return one != other and read_all(self.files_of(one)) == read_all(self.files_of(other))
 
     def depth(self, entry: Entry) -> int:
         """How many entries came before the last time that this one was live."""

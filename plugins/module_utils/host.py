@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import make_directory
 
@@ -154,6 +155,19 @@ class Layout:
         """The socket on which a slot is reached."""
         return self.root / "run/slipway" / f"{self.name}-{slot}.sock"
 
+    def size(self, slot: str) -> dict[str, Any] | None:
+        """What a slot's server wrote down when it started: workers, threads, and why so many; None where it did not."""
+        path = self.root / "run/slipway" / f"{self.name}-{slot}" / "sizing"
+        try:
+            # The app can put there what it likes: a link, a pipe without an end, or what a terminal takes for orders.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+                found = json.loads(file.read(4096))
+            size = {name: found[name] for name in ("workers", "threads", "why")}
+            good = [*map(type, size.values())] == [int, int, str] and size["why"].isprintable()
+            return size if good and all(0 < size[name] < 10_000 for name in ("workers", "threads")) else None
+        except (LookupError, OSError, RecursionError, TypeError, ValueError):
+            return None
+
     def unit(self, slot: str, kind: str = "service") -> str:
         """The name of a slot's unit: kind is service, socket, check.service, migrate.service or a hook's."""
         task, _, suffix = kind.rpartition(".")
@@ -175,6 +189,12 @@ class Layout:
     def has_socket(self, slot: str) -> bool:
         """Whether a slot's link to its socket is there, by which nginx finds it."""
         return _target(self.slot(slot) / "socket", str(self.socket(slot).parent)) == self.socket(slot).name
+
+
+def layouts(root: Path = Path("/")) -> list[Layout]:
+    """The apps that have anything to serve from on this host, or whose removal was cut off."""
+    names = [path.name for path in sorted((root / "srv/slipway").glob("*"))]
+    return [Layout(name, root) for name in names if APP_NAME.fullmatch(name)]
 
 
 def _size(path: str) -> int | None:
@@ -299,8 +319,8 @@ class Systemd:
     """The service manager, as far as a release needs it."""
 
     def show(self, *units: str) -> dict[str, dict[str, str]]:
-        """The properties ActiveState, SubState, NRestarts, UnitFileState and NeedDaemonReload of units, by name."""
-        properties = "Id,ActiveState,SubState,NRestarts,UnitFileState,NeedDaemonReload"
+        """The properties of units that are named below, by the name of the unit."""
+        properties = "Id,ActiveState,SubState,NRestarts,UnitFileState,NeedDaemonReload,MainPID,ControlGroup"
         output = run(["systemctl", "show", f"--property={properties}", *units])
         blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in output.strip().split("\n\n")]
         return {block["Id"]: block for block in blocks}
@@ -347,15 +367,27 @@ class Systemd:
         )
 
     def journal(self, unit: str, since: float) -> str:
-        """A unit's last lines since a time in seconds of the epoch, long ones without their middle."""
+        """A unit's last lines since a time in seconds of the epoch, long ones without their middle.
+
+        Of records in JSON they are those of message and exception, as people read them.
+        """
         command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=25", f"--unit={unit}"]
         try:
-            lines = run([*command, f"--since=@{since:.6f}"]).strip().splitlines()
+            entries = run([*command, f"--since=@{since:.6f}"]).strip().splitlines()
         except Failed as error:
             # It is shown beside the reason of a failure, in whose place it must not come.
             return str(error)
-        return "\n".join(line if len(line) <= 600 else f"{line[:200]} [...] {line[-350:]}" for line in lines)
+        lines = [line for entry in entries for line in _told(entry)]
+        return "\n".join(line if len(line) <= 600 else f"{line[:200]} [...] {line[-350:]}" for line in lines[-25:])
 
     def now(self) -> float:
         """The time, in seconds of the epoch."""
         return time.time()
+
+
+def _told(entry: str) -> list[str]:
+    try:
+        record = json.loads(entry)
+        return f"{record['level']}: {record['message']}\n{record.get('exception', '')}".splitlines()
+    except (KeyError, TypeError, ValueError):
+        return [entry]

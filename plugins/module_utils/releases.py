@@ -25,6 +25,11 @@ from ansible_collections.slipway.asgi.plugins.module_utils.sandbox import BUILD_
 
 UV = "/opt/slipway/uv/bin/uv"
 PYTHONS = "/opt/slipway/python"
+# What a project that locks its own server has in its environment, one of each; of most, what is called like the server.
+_SERVERS = {
+    "gunicorn": (("gunicorn",), ("uvicorn_worker", "uvicorn/workers.py")),
+    "gunicorn-wsgi": (("gunicorn",),),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Inputs:
             repository needs.
         python: "system" or a version such as "3.13".
         build: the user's own build command, or "".
-        server: the text of Slipway's own hashed requirements for the server.
+        server: the name of the server.
+        requirements: the text of Slipway's own hashed requirements for it.
         extras: the project's extras that are installed.
         groups: its dependency groups.
         unlocked: whether a project without a lock may be installed.
@@ -48,6 +54,7 @@ class Inputs:
     python: str
     build: str
     server: str
+    requirements: str
     extras: Sequence[str] = ()
     groups: Sequence[str] = ()
     unlocked: bool = False
@@ -62,7 +69,7 @@ class Inputs:
         """
         source = self.source.get("digest") or self.source["version"]
         chosen = [sorted(self.extras), sorted(self.groups), self.unlocked]
-        text = json.dumps([source, python_version(self.python), self.build, self.server, *chosen])
+        text = json.dumps([source, python_version(self.python), self.build, self.requirements, *chosen])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -341,16 +348,16 @@ class _Builder:
             raise
 
     def brings_server(self) -> bool:
-        """Whether the project locks its own gunicorn with a worker for uvicorn."""
+        """Whether the project locks its own server."""
         packages = self._packages()
-        worker = (packages / "uvicorn_worker").is_dir() or (packages / "uvicorn" / "workers.py").is_file()
-        return worker and (packages / "gunicorn").is_dir()
+        needed = _SERVERS.get(self.inputs.server, ((self.inputs.server,),))
+        return all(any((packages / path).exists() for path in paths) for paths in needed)
 
     def add_server(self) -> None:
         """Install Slipway's own server beside the environment, behind it on sys.path: locked versions always win."""
         listed = self.release / "server.txt"
         # Foreign code has been at work here: what lies at this path by now may be a link to anywhere.
-        write(File("server.txt", self.inputs.server.encode()), listed)
+        write(File("server.txt", self.inputs.requirements.encode()), listed)
         target = self.release / "server"
         command = [self.uv, "pip", "install", "--no-deps", "--require-hashes", f"--target={target}"]
         python = f"--python={self.release}/.venv/bin/python"

@@ -266,7 +266,8 @@ class Slots:
         Args:
             release: its id.
             files: its configuration.
-            hurry: whether a drain that still goes on in that slot is cut short, and not waited for.
+            hurry: whether a drain that still goes on in that slot is cut short where its server can do that, and not
+                waited for.
 
         Returns:
             The slot.
@@ -278,7 +279,7 @@ class Slots:
             slot = self.idle()
             service = self._unit(slot, "service")
             if self.systemd.is_running(service):
-                if hurry:
+                if hurry and self._knows_signals(slot):
                     # Its workers close their WebSockets now, and end what they answer; the master is stopping already.
                     with contextlib.suppress(Failed):
                         self.systemd.call("kill", "--signal=SIGQUIT", service)
@@ -557,6 +558,30 @@ class Slots:
         if self.systemd.is_running(service):
             self.systemd.call("stop", "--no-block", service)
 
+    def can_reload(self) -> bool:
+        """Whether the live slot's server takes its settings up by itself."""
+        return self._knows_signals(self.layout.live_slot() or SLOTS[0])
+
+    def _knows_signals(self, slot: str) -> bool:
+        """Whether a slot's server is gunicorn, to whom SIGHUP and SIGQUIT are words: its unit says what a reload is."""
+        service = self.layout.configuration / slot / "service"
+        return not service.exists() or "\nExecReload=" in service.read_text()
+
+    def renew(self, probe: Probe) -> None:
+        """Start what is live anew in the other slot, as it is configured: a reload for a server that knows none.
+
+        Args:
+            probe: how the app is asked whether it is ready.
+
+        Raises:
+            Failed: as :meth:`take_over`.
+        """
+        # A rollback that was cut off forgets what it went away from, before another switch is noted in its place.
+        if switch := self.under_way():
+            self.finish(switch)
+        live = self.layout.live_slot() or SLOTS[0]
+        self.take_over(self.layout.release_in(live) or "", read_all(self.generations(live).link), probe)
+
     def reload(self, files: Sequence[File], probe: Probe) -> None:
         """Let the live slot take up a new gunicorn.conf.py by SIGHUP; refused, it keeps the one it has.
 
@@ -681,6 +706,7 @@ def summary(slots: Slots) -> dict[str, Any]:
         "slot": live,
         "release": slots.layout.release_in(live) if live else None,
         "previous": slots.layout.release_before(),
+        "size": slots.layout.size(live) if live else None,
         "probed": slots.probed,
         "timings": slots.timings,
     }

@@ -31,6 +31,7 @@ APP_OPTIONS: dict[str, Any] = {
     },
     "archive": {"type": "path"},
     "python": {"type": "str", "default": "system"},
+    "server": {"type": "str", "default": "gunicorn"},
     "extras": {"type": "list", "elements": "str", "default": []},
     "groups": {"type": "list", "elements": "str", "default": []},
     "unlocked": {"type": "bool", "default": False},
@@ -60,13 +61,14 @@ FRONT_OPTIONS: dict[str, Any] = {
 }
 
 
-def inputs_of(app: Mapping[str, Any], server: str) -> Inputs:
-    """What the app's release is made of."""
+def inputs_of(app: Mapping[str, Any], requirements: str) -> Inputs:
+    """What the app's release is made of, with these requirements of its server."""
     return Inputs(
         app["source"],
         app["python"],
         app["build"],
-        server,
+        app["server"],
+        requirements,
         app["extras"],
         app["groups"],
         app["unlocked"],

@@ -75,6 +75,10 @@ options:
         description: V(system) for the distribution's Python, or a version.
         type: str
         default: system
+      server:
+        description: The name of the server, as the role knows it.
+        type: str
+        default: gunicorn
       extras:
         description: The project's extras that are installed.
         type: list
@@ -166,7 +170,8 @@ options:
       - V(previous) goes back to the release that was live before, by the same switch, with the configuration that it
         ran with and the secrets of today, and runs that configuration's C(after_rollback). It does not wait for a slot
         that still drains. Done again, it goes back further.
-      - V(reloaded) hands the live slot a new C(gunicorn.conf.py) by SIGHUP, after the unit's own check of it.
+      - V(reloaded) hands the live slot a new C(gunicorn.conf.py) by SIGHUP, after the unit's own check of it. A server
+        that knows no reload is started anew in the other slot, by a switch.
       - V(absent) stops the app and removes its releases, configuration and units. Its data and its user stay, unless
         O(data) says otherwise. Only O(app.name) is needed.
     type: str
@@ -180,8 +185,9 @@ options:
     description: The templates of the slot's configuration, rendered for the app.
     type: list
     elements: dict
-  server:
-    description: The role's file with the hashed requirements of the server, for apps that lock none.
+  requirements:
+    description:
+      - The role's file with the hashed requirements of the server, for apps that lock none; C({server}) is its name.
     type: str
     default: ""
   secrets:
@@ -230,14 +236,14 @@ EXAMPLES = r"""
   slipway.asgi.release_plan:
     apps: "{{ app_apps }}"
     files: "{{ __app_files }}"
-    server: server/requirements.txt
+    requirements: "server/{server}.txt"
   register: plan
 
 - name: Build the releases that are not there yet
   slipway.asgi.release:
     app: "{{ plan.apps[item] }}"
     state: present
-    server: server/requirements.txt
+    requirements: "server/{server}.txt"
   loop: "{{ plan.build }}"
 
 - name: Switch to them, without a dropped request
@@ -299,6 +305,11 @@ removed:
   returned: with O(state=live)
   type: list
   elements: str
+size:
+  description: The C(workers) and C(threads) that the live server has started with, and C(why) so many.
+  returned: where something is live
+  type: dict
+  sample: {workers: 2, threads: 1, why: one for each of 2 CPUs}
 timings:
   description: How many seconds each step took, in the order of the steps; a step that was not needed is not there.
   returned: always
@@ -339,7 +350,7 @@ def main() -> None:
         argument_spec={
             "app": {"type": "dict", "required": True, "options": APP_OPTIONS},
             "state": {"type": "str", "choices": list(STATES), "default": "live"},
-            "server": {"type": "str", "default": ""},
+            "requirements": {"type": "str", "default": ""},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "secret_environment": {"type": "dict", "default": {}, "no_log": True},
             "credentials": {"type": "dict", "default": {}, "no_log": True},
@@ -348,7 +359,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given = ("secrets", "secret_environment", "credentials", "server", "data")
+    given = ("secrets", "secret_environment", "credentials", "requirements", "data")
     app = {**module.params["app"], **{key: module.params[key] for key in given}}
     try:
         layout = Layout(app["name"])
@@ -375,7 +386,7 @@ def present(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
         # Not after the build, which takes its time.
         slots.recover()
         started = time.monotonic()
-        inputs = inputs_of(app, app["server"])
+        inputs = inputs_of(app, app["requirements"])
         try:
             build(slots.layout, app["release"], inputs, app["archive"], app["credentials"])
         except (Failed, OSError) as error:
@@ -465,8 +476,11 @@ def reloaded(app: dict[str, Any], slots: Slots, check: bool) -> dict[str, Any]:
     """Let the live slot take up its server's settings by SIGHUP."""
     if not check:
         slots.settle(probe_of(app))
-        slots.reload(files_of(app), probe_of(app))
-        slots.history.remember(reloaded=True)
+        if slots.can_reload():
+            slots.reload(files_of(app), probe_of(app))
+            slots.history.remember(reloaded=True)
+        else:
+            slots.renew(probe_of(app))
         slots.prune()
     return {"changed": True, "reasons": ["the server's settings differ"]}
 

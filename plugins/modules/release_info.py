@@ -60,7 +60,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.slipway.asgi.plugins.module_utils.history import History
-from ansible_collections.slipway.asgi.plugins.module_utils.host import APP_NAME, Layout
+from ansible_collections.slipway.asgi.plugins.module_utils.host import Layout, layouts
 
 
 def main() -> None:
@@ -71,23 +71,16 @@ def main() -> None:
     module.exit_json(changed=False, apps=apps)
 
 
-def layouts(root: Path = Path("/")) -> list[Layout]:
-    """The apps that have anything to serve from on this host, or whose removal was cut off."""
-    names = [path.name for path in sorted((root / "srv/slipway").glob("*"))]
-    return [Layout(name, root) for name in names if APP_NAME.fullmatch(name)]
-
-
 def describe(layout: Layout) -> dict[str, Any]:
     """One app: what is live, since when, where a rollback goes, and its complete releases, newest first."""
     history = History(layout)
     now, back = history.now(), history.before()
-    known = [entry for entry in history.entries() if entry == now]
     releases = [release(path) for path in layout.releases.glob("*") if layout.is_complete(path.name)]
     return {
         "name": layout.name,
         "slot": layout.live_slot(),
         "release": now.release if now else None,
-        "since": known[-1].since if known else None,
+        "since": history.since(),
         "previous": back.release if back else None,
         "releases": sorted(releases, key=lambda found: (-found["built"], found["id"])),
     }

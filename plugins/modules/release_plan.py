@@ -24,8 +24,8 @@ options:
     type: list
     elements: dict
     required: true
-  server:
-    description: The role's file with the hashed requirements of the server.
+  requirements:
+    description: The role's files with the hashed requirements of the servers; C({server}) is the name of one.
     type: str
     required: true
   known:
@@ -55,7 +55,7 @@ EXAMPLES = r"""
   slipway.asgi.release_plan:
     apps: "{{ app_apps }}"
     files: "{{ __app_files }}"
-    server: server/requirements.txt
+    requirements: "server/{server}.txt"
   register: __app_plan
 """
 
@@ -133,7 +133,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "apps": {"type": "list", "elements": "dict", "required": True, "options": APP_OPTIONS},
-            "server": {"type": "str", "required": True},
+            "sets": {"type": "dict", "required": True},
             "known": {"type": "list", "elements": "str", "default": []},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "credentials": {"type": "dict", "default": {}, "no_log": True},
@@ -146,7 +146,7 @@ def main() -> None:
     units = [layout.unit(slot, kind) for layout in layouts for slot in SLOTS for kind in ("service", "socket")]
     with ThreadPoolExecutor(ASKING) as pool:
         logins = [credentials.get(app["name"], {}) for app in apps]
-        identities = list(pool.map(partial(identify, module.params["server"]), apps, logins))
+        identities = list(pool.map(partial(identify, module.params["sets"]), apps, logins))
     failures = [
         f"{app['name']}: {found}" for app, found in zip(apps, identities, strict=True) if isinstance(found, Failed)
     ]
@@ -171,14 +171,14 @@ def orphans(known: Iterable[str], root: Path = Path("/")) -> list[str]:
     return sorted({link.parent.name for link in (root / "srv/slipway").glob("*/live")} - set(known))
 
 
-def identify(server: str, app: dict[str, Any], credentials: dict[str, str]) -> str | Failed:
+def identify(sets: dict[str, str], app: dict[str, Any], credentials: dict[str, str]) -> str | Failed:
     """The id of the release that an app's inputs make, or why the host cannot tell; pins a git version to a commit."""
     try:
         source = app["source"]
         if source.get("git"):
             source["called"] = source["version"]
             source["version"] = Repository(app["name"], source, credentials).commit(source["version"])
-        return inputs_of(app, server).identify()
+        return inputs_of(app, sets[app["server"]]).identify()
     except Failed as error:
         return error
 

@@ -48,6 +48,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "dict": (dict,),
     "path": (str,),
 }
+# What asks nothing of a server.
+_NOTHING: tuple[Any, ...] = (None, "auto", False, 0, "0", [])
 _WANTED = {
     "str": "a text",
     "int": "a whole number",
@@ -122,7 +124,11 @@ def load_variables(roles: Path) -> Options:
         options.update(_options(role))
     for variable in VIEWS.values():
         del options[variable]
-    shared = {"slipway_public_port": "nginx_public_port", "slipway_tls_profile": "nginx_tls_profile"}
+    shared = {
+        "slipway_prometheus": "nginx_prometheus",
+        "slipway_public_port": "nginx_public_port",
+        "slipway_tls_profile": "nginx_tls_profile",
+    }
     return {**options, **{name: options[meant] for name, meant in shared.items()}, "slipway_serial": {"type": "raw"}}
 
 
@@ -130,6 +136,14 @@ def load_variables(roles: Path) -> Options:
 def _options(role: Path) -> Options:
     text = (role / "meta" / "argument_specs.yml").read_text()
     found: Options = yaml.safe_load(text)["argument_specs"]["main"]["options"]
+    return found
+
+
+@functools.cache
+def lacks(server: str) -> list[str]:
+    """The options of an app that a server knows nothing of, as the role's description of it says."""
+    variables = Path(__file__).resolve().parents[2] / "roles" / "app" / "vars" / "main.yml"
+    found: list[str] = yaml.safe_load(variables.read_text())["__app_servers"].get(server, {}).get("lacks", [])
     return found
 
 
@@ -519,6 +533,12 @@ def _conflicts(apps: list[dict[str, Any]]) -> list[str]:
             for name in sorted(set(app.get("environment", {})) & set(app.get("secret_environment", {})))
         ]
         mistakes += _twice(app)
+        mistakes += [
+            f"slipway_apps.{app['name']}.{option} is {_show(app[option])}: server {app['server']} cannot do that; "
+            "leave it out, or choose another server (docs/servers.md)"
+            for option in lacks(app.get("server", ""))
+            if app.get(option) not in _NOTHING
+        ]
     return mistakes
 
 

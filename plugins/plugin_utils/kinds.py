@@ -30,7 +30,7 @@ class Unshown(ValueError):
 # RFC 1035: a label has at most 63 characters, a name at most 253.
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 # Names of Slipway's own users, units and directories; and slipway-shop-check is a unit of the app shop.
-_OWN_NAMES = re.compile(r"acme|build|certificates|firewall|pending|wake|way-back.*|.*-(build|check|migrate)")
+_OWN_NAMES = re.compile(r"acme|build|certificates|firewall|metrics|pending|wake|way-back.*|.*-(build|check|migrate)")
 # What Slipway or systemd sets. The user's value would win: a reload would send its signal to the user's MAINPID.
 _RESERVED_ENVIRONMENT = re.compile(
     r"SLIPWAY_.*|(CREDENTIALS|STATE|RUNTIME)_DIRECTORY|NOTIFY_SOCKET|LISTEN_.*|WATCHDOG_.*|SYSTEMD_.*|MAINPID"
@@ -40,7 +40,7 @@ _RESERVED_ENVIRONMENT = re.compile(
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 # Headers by which an answer is framed, or of which nginx sends one of its own.
 _OWN_HEADERS = re.compile(
-    r"connection|content-(encoding|length|type)|date|keep-alive|server|te|trailer|transfer-encoding|upgrade",
+    r"connection|content-(encoding|length|type)|date|keep-alive|server|te|trailer|transfer-encoding|upgrade|x-request-id",
     re.IGNORECASE,
 )
 # Bytes. The kernel takes 128 KiB for one variable or argument of a process (MAX_ARG_STRLEN), and for all of them a
@@ -468,7 +468,7 @@ rate = _pattern(
 count = _whole(0, 65535, "; 0 is no limit")
 requests = _whole(0, 1_000_000_000, "; 0 is never")
 # Seconds: an hour for a start, a day for a drain. systemd waits for some of them twice.
-ready_seconds = _whole(1, 3600)
+seconds = _whole(1, 3600)
 drain_seconds = _whole(0, 86400)
 propagation_seconds = _whole(0, 3600)
 releases = _whole(1, 1000)
@@ -582,9 +582,11 @@ KINDS: dict[str, Kind] = {
     "entrypoint": entrypoint,
     "python": python,
     "workers": workers,
+    "threads": workers,
+    "request_seconds": seconds,
     "max_requests": requests,
     "ready_path": url_path,
-    "ready_seconds": ready_seconds,
+    "ready_seconds": seconds,
     "drain_seconds": drain_seconds,
     "keep_releases": releases,
     "websocket_paths[]": site_path,
@@ -630,6 +632,7 @@ KINDS: dict[str, Kind] = {
 }
 # The same for the variables beside the apps.
 VARIABLES: dict[str, Kind] = {
+    "slipway_prometheus[]": network,
     "slipway_public_port": port,
     "slipway_serial": batches,
     "host_reboot_at": time_of_day,
@@ -640,6 +643,7 @@ VARIABLES: dict[str, Kind] = {
     "firewall_rules[]": firewall_rule,
     "python_mirror": mirror_url,
     "certificates_key_group": key_group,
+    "nginx_journal_max": journal_size,
     "nginx_key_group": key_group,
     "nginx_writable[]": directory,
     "nginx_worker_connections": connections,

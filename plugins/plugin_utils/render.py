@@ -41,10 +41,13 @@ def render_files(
     Each entry has a ``path`` and one of ``template``, ``src`` (a file of the role, as it is), ``content`` or
     ``state: absent``. With ``each``, a list, there is one file for each element, which the template sees as ``item``;
     path and src may hold its keys in braces, and for a list of paths ``{item}`` and ``{name}``, the last part of it.
-    With ``needs``, the file is there only where the app has a value for that key, which may be filled in likewise.
+    With ``needs``, the file is there only where the app has a value for that key, which may be filled in likewise; with
+    ``servers``, only for an app that one of these serves.
     """
     files = []
     for entry in entries:
+        if "servers" in entry and extra["app"]["server"] not in entry["servers"]:
+            continue
         for item in entry.get("each", [None]):
             if "needs" in entry and not extra["app"].get(_fill(entry["needs"], item)):
                 continue

@@ -64,6 +64,11 @@ def credentials_of(
     return found
 
 
+def requirements_of(action: ActionBase, path: str, app: Mapping[str, Any]) -> str:
+    """The hashed requirements of an app's server, from the role's file of this path with its name filled in."""
+    return str(action._loader.get_text_file_contents(action._find_needle("files", path.format(**app))))
+
+
 def migrates(app: Mapping[str, Any], variables: Mapping[str, Any]) -> bool:
     """Whether this host runs the app's migration: each does, or the first of the play that has the app."""
     if not app.get("migrate"):

@@ -12,7 +12,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record, with the request, release and slot that it belongs to."""
+    """One JSON object a record, with the request, app, release and slot that it belongs to."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a single line."""
@@ -21,6 +21,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            "app": settings.app,
             "release": settings.release,
             "slot": settings.slot,
             "pid": record.process,

@@ -41,7 +41,7 @@ def _forget_dead_workers(directory: str) -> None:
         pid = int(file.stem.rpartition("_")[2])
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # Gone, or another user's by now.
             mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
 
 

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
 
     state_directory: Path = Path("state")
+    app: str = Field("guestbook", validation_alias="SLIPWAY_APP")
     release: str = Field("development", validation_alias="SLIPWAY_RELEASE")
     slot: str = Field("none", validation_alias="SLIPWAY_SLOT")
 

@@ -102,5 +102,5 @@ def test_what_no_handler_caught_is_one_record_and_a_plain_answer(
     records = [json.loads(line) for line in server.log.read_text().splitlines()]
     (record,) = [record for record in records if record["level"] == "error"]
     assert (record["request_id"], record["message"]) == ("broken-1", "GET /api/entries failed")
+    assert (record["app"], record["release"], record["slot"]) == ("guestbook", "r1", "blue")
     assert "no such table: entries" in record["exception"]
-    assert (record["release"], record["slot"]) == ("r1", "blue")

@@ -7,11 +7,13 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from guestbook import metrics
 from tests.conftest import Environment, Server, migrate, receive
 
 
@@ -66,6 +68,21 @@ def test_visitors_are_counted_over_all_workers_and_a_killed_worker_is_not(server
         os.kill(second, signal.SIGKILL)
         receive(sockets[first], lambda message: message["visitors"] == 1)
         until(lambda: metric(server, "websockets_open") == 1)
+
+
+def test_a_number_that_another_users_process_has_by_now_is_no_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gauge = tmp_path / "gauge_livesum_1.db"
+    gauge.touch()
+
+    # Root, as which tests may run, is refused nothing.
+    def refuse(pid: int, signal: int) -> None:
+        raise PermissionError(pid, signal)
+
+    monkeypatch.setattr(os, "kill", refuse)
+    metrics._forget_dead_workers(str(tmp_path))
+    assert not gauge.exists()
 
 
 def test_metrics_are_right_over_all_workers(server: Server) -> None:

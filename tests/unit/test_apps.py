@@ -719,6 +719,18 @@ BAD: dict[str, tuple[str, list[str]]] = {
         "    static: {/old/static/: static}\n    redirects: {/old/: /new/}\n",
         ['slipway_apps.shop.redirects has "/old/", so that nothing reaches "/old/static/" of static'],
     ),
+    "a server that there is not": (
+        "    server: daphne\n",
+        ["slipway_apps.shop: value of server must be one of: gunicorn, uvicorn, hypercorn, gunicorn-wsgi, waitress"],
+    ),
+    "what a server cannot do": (
+        "    server: waitress\n    preload: true\n",
+        ["slipway_apps.shop.preload is true: server waitress cannot do that; leave it out"],
+    ),
+    "threads of an event loop": (
+        "    threads: 4\n",
+        ['slipway_apps.shop.threads is "4": server gunicorn cannot do that; leave it out, or choose another server'],
+    ),
     "a redirect of a WebSocket": (
         "    websocket_paths: [/ws]\n    redirects: {/ws: /live, /wsx: /live}\n",
         ['slipway_apps.shop.redirects has "/ws", so that nothing reaches "/ws" of websocket_paths'],

@@ -44,6 +44,16 @@ def test_an_app_without_a_lifespan_passes(python: Path, tmp_path: Path) -> None:
     assert check(python, tmp_path, "async def app(scope, receive, send):\n    assert scope['type'] == 'http'\n")[0] == 0
 
 
+WSGI = 'worker_class = "slipway_thread_worker.NamedWorker"\n'
+
+
+def test_an_app_for_wsgi(python: Path, tmp_path: Path) -> None:
+    assert check(python, tmp_path, "def app(environ, start_response): ...\n", WSGI)[0] == 0
+    status, output = check(python, tmp_path, "import no_such_module", WSGI)
+    assert status == 1
+    assert "No module named 'no_such_module'" in output
+
+
 @pytest.mark.parametrize(
     ("app", "said"),
     [

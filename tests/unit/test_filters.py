@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +17,7 @@ from ansible.template import Templar, trust_as_template
 
 from ansible_collections.slipway.asgi.plugins.filter.environment_file import environment_file
 from ansible_collections.slipway.asgi.plugins.filter.release_lines import release_lines
+from ansible_collections.slipway.asgi.plugins.filter.status_lines import WIDTH, status_lines
 from ansible_collections.slipway.asgi.plugins.filter.summary import summary
 
 VALUES = {
@@ -177,3 +180,105 @@ class TestReleaseLines:
 
     def test_a_bare_host(self) -> None:
         assert release_lines([]) == ["no apps are on this host"]
+
+
+class TestStatusLines:
+    SHOP: ClassVar[dict[str, Any]] = {
+        "name": "shop",
+        "slot": "green",
+        "release": "3f9a1c20b7de",
+        "since": time.time() - 86400,
+        "ready": True,
+        "workers": 4,
+        "workers_meant": 4,
+        "memory": 192937984,
+        "requests": 2060,
+        "errors": 3,
+        "certificate_days": 73,
+        "problems": [],
+    }
+    NEW: ClassVar[dict[str, Any]] = {
+        **dict.fromkeys(SHOP),
+        "name": "blog",
+        "ready": False,
+        "problems": ["NOT DEPLOYED"],
+    }
+    DISK: ClassVar[dict[str, Any]] = {"size": 42949672960, "free": 25333065318, "percent": 41}
+    WELL: ClassVar[dict[str, Any]] = {
+        "apps": [SHOP],
+        "disk": DISK,
+        "requests": {"seconds": 300, "whole": True},
+        "problems": [],
+        "amiss": 0,
+    }
+
+    def test_all_is_well(self) -> None:
+        when = f"{datetime.datetime.fromtimestamp(self.SHOP['since'], datetime.UTC):%m-%d}"
+        assert status_lines({"web1": self.WELL, "web2": {**self.WELL, "apps": []}}) == [
+            "app    ready release      slot  since workers memory requests 5xx cert",
+            "web1: disk 41 % of 40G full",
+            f"  shop yes   3f9a1c20b7de green {when}     4/4   184M    2,060   3  73d",
+            "web2: disk 41 % of 40G full",
+            "",
+            "Times are in UTC; requests, and 5xx among them, are of the last 5 minutes.",
+            "All is well: 1 app on 2 hosts.",
+        ]
+
+    def test_what_is_amiss_stands_beneath_what_it_concerns(self) -> None:
+        shop = {**self.SHOP, "ready": False, "workers": 2, "problems": ["NOT READY: no answer", "2 of 4 workers"]}
+        bad = {**self.WELL, "apps": [self.NEW, shop], "problems": ["nginx is failed"], "amiss": 4}
+        lines = status_lines({"web": bad, "web2": self.WELL})
+        assert [line[:26].rstrip() for line in lines[1:8]] == [
+            "web: disk 41 % of 40G full",
+            "    ! nginx is failed",
+            "  blog NO    -",
+            "    ! NOT DEPLOYED",
+            "  shop NO    3f9a1c20b7de",
+            "    ! NOT READY: no answer",
+            "    ! 2 of 4 workers",
+        ]
+        assert " 2/4 " in lines[5]
+        assert lines[3].split() == ["blog", "NO", *["-"] * 8]
+        assert lines[-1] == "4 problems on 1 of 2 hosts."
+
+    def test_hosts_that_have_not_said_how_they_are(self) -> None:
+        away = {"unreachable": True, "msg": "Task failed: Connection refused"}
+        lines = status_lines({"web1": away, "web2": {"failed": True, "msg": "systemctl failed"}, "web3": self.WELL})
+        assert lines[1:5] == [
+            "web1",
+            "    ! NOT REACHED: Connection refused",
+            "web2",
+            "    ! NOT KNOWN: systemctl failed",
+        ]
+        assert lines[-1] == "2 problems on 2 of 3 hosts."
+
+    @pytest.mark.parametrize(
+        ("requests", "said"),
+        [
+            (None, "web1: disk 41 % of 40G full; requests are not logged"),
+            ({"seconds": 48, "whole": False}, "web1: disk 41 % of 40G full; requests of the last 48 s alone"),
+        ],
+    )
+    def test_requests_that_are_not_all_known(self, requests: Any, said: str) -> None:
+        assert status_lines({"web1": {**self.WELL, "requests": requests}})[1] == said
+
+    def test_it_fits_a_terminal(self) -> None:
+        page = f"status 502: <html>\n{'<p>The upstream is away.</p> ' * 20}</html>"
+        shop = {**self.SHOP, "name": "guest-book", "ready": False, "requests": 12060, "problems": [page, "x" * 500]}
+        lines = status_lines({"web1.example.com": {**self.WELL, "apps": [shop, self.NEW], "amiss": 2}})
+        assert max(map(len, lines)) <= WIDTH
+        assert "[...]" in lines[-6]
+        # And what is beneath the first line of a problem is not mistaken for another.
+        assert [line[:6] for line in lines if "upstream" in line] == ["    ! ", *["      "] * 3]
+
+    def test_numbers_as_a_reader_wants_them(self) -> None:
+        app = {**self.SHOP, "since": 1700000000, "memory": 3 * 2**30 + 2**29, "workers_meant": None, "requests": 0}
+        _, _, line, *_ = status_lines({"web1": {**self.WELL, "apps": [app]}})
+        assert line.split()[4:8] == ["2023-11", "4", "3.5G", "0"]
+        app["since"] = time.time() - 60
+        when = f"{datetime.datetime.fromtimestamp(app['since'], datetime.UTC):%H:%M}"
+        _, _, line, *_ = status_lines({"web1": {**self.WELL, "apps": [app]}})
+        assert line.split()[4] == when
+
+    def test_a_bare_inventory(self) -> None:
+        assert status_lines({})[-1] == "All is well: 0 apps on 0 hosts."

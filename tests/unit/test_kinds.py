@@ -129,7 +129,7 @@ VALID: dict[str, list[Any]] = {
     "rate": ["1r/s", "5r/m", "200r/s burst=50", "5r/m burst=1"],
     "count": [0, 1, "50", 65535],
     "requests": [0, "10000", 1_000_000_000],
-    "ready_seconds": [1, "60", 3600],
+    "seconds": [1, "60", 3600],
     "drain_seconds": [0, "30", 86400],
     "propagation_seconds": [0, "120", 3600],
     "releases": [1, "5", 1000],
@@ -391,7 +391,7 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
         (value, "letters, digits and dashes")
         for value in ("", "X A", "X:", "X\n", 'X"', "X_A", "X.A", "X{}", "1X", "É", "A" * 65, 5)
     ]
-    + [(value, "set by nginx or the app alone") for value in ("Content-Length", "connection", "Transfer-Encoding")],
+    + [(value, "set by nginx or the app alone") for value in ("Content-Length", "connection", "X-Request-ID")],
     "header_value": [
         *((value, "without control characters") for value in ("a\tb", "a\x7f", "a\x1b[0m")),
         ("a\nX-Other: b", "a single line"),
@@ -499,7 +499,7 @@ INVALID: dict[str, list[tuple[Any, str]]] = {
     ],
     "count": [(value, "a number from 0 to 65535") for value in ("", -1, "1k", 65536, "1\n", "1e3", "²")],
     "requests": [(value, "from 0 to 1000000000 is needed; 0 is never") for value in (-1, 10**12)],
-    "ready_seconds": [(value, "a number from 1 to 3600 is needed") for value in (0, "0", -1, 10**12, "1e3", "60s")],
+    "seconds": [(value, "a number from 1 to 3600 is needed") for value in (0, "0", -1, 10**12, "1e3", "60s")],
     "drain_seconds": [(value, "a number from 0 to 86400 is needed") for value in (-1, 86401, 10**12, "1.5")],
     "propagation_seconds": [(value, "a number from 0 to 3600 is needed") for value in (-1, 3601)],
     "releases": [(value, "a number from 1 to 1000 is needed") for value in (0, -1, 1001)],

@@ -33,7 +33,7 @@ def test_each_requirement_has_one_version_and_its_hashes(path: str) -> None:
 
 
 def test_uv_the_server_and_certbot_are_among_them() -> None:
-    wanted = ("python/files/uv.in", "app/files/server/requirements.in", "certificates/files/certbot.in")
+    wanted = ("python/files/uv.in", "app/files/server/gunicorn.in", "certificates/files/certbot.in")
     assert {f"roles/{name}" for name in wanted} <= set(LISTED)
 
 

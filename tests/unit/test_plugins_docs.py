@@ -29,7 +29,7 @@ CONSUMED = {
     "certificates": ["apps.certificate", "apps.certificate.*"],
     "config_set": ["files.template", "files.src", "files.each"],
     "release": ["files"],
-    "release_plan": ["files"],
+    "release_plan": ["files", "requirements"],
 }
 ADDED = {
     "acme": [
@@ -38,7 +38,7 @@ ADDED = {
     ],
     "certificates": ["apps.fullchain", "apps.issued", "privkeys"],
     "config_set": ["confirmed"],
-    "release_plan": ["apps.*"],
+    "release_plan": ["apps.*", "sets"],
 }
 COMPARED: dict[str, Any] = {"type": "str", "elements": None, "required": False, "default": None, "choices": None}
 

@@ -36,21 +36,23 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class TestIdentity:
-    INPUTS = Inputs({"digest": "d"}, "system", "make", "gunicorn")
+    INPUTS = Inputs({"digest": "d"}, "system", "make", "gunicorn", "a set")
 
     def test_is_short_and_the_same_each_time(self) -> None:
         identity = self.INPUTS.identify()
         assert len(identity) == 12 and int(identity, 16) >= 0
-        assert Inputs({"digest": "d", "path": "/elsewhere"}, "system", "make", "gunicorn").identify() == identity
+        assert (
+            Inputs({"digest": "d", "path": "/elsewhere"}, "system", "make", "gunicorn", "a set").identify() == identity
+        )
 
     def test_changes_with_each_input(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(releases, "python_version", lambda wanted: f"/usr/bin/{wanted}")
         inputs = [
             self.INPUTS,
-            Inputs({"digest": "e"}, "system", "make", "gunicorn"),
-            Inputs({"digest": "d"}, "3.13", "make", "gunicorn"),
-            Inputs({"digest": "d"}, "system", "", "gunicorn"),
-            Inputs({"digest": "d"}, "system", "make", "uvicorn"),
+            Inputs({"digest": "e"}, "system", "make", "gunicorn", "a set"),
+            Inputs({"digest": "d"}, "3.13", "make", "gunicorn", "a set"),
+            Inputs({"digest": "d"}, "system", "", "gunicorn", "a set"),
+            Inputs({"digest": "d"}, "system", "make", "gunicorn", "another"),
             replace(self.INPUTS, extras=["a"]),
             replace(self.INPUTS, extras=["a", "b"]),
             replace(self.INPUTS, groups=["a"]),
@@ -59,7 +61,9 @@ class TestIdentity:
         assert len({one.identify() for one in inputs}) == len(inputs)
 
     def test_of_git_is_that_of_the_commit(self) -> None:
-        commits = [Inputs({"git": "x", "version": character * 40}, "system", "", "").identify() for character in "aab"]
+        commits = [
+            Inputs({"git": "x", "version": character * 40}, "system", "", "", "").identify() for character in "aab"
+        ]
         assert commits[0] == commits[1] != commits[2]
 
     def test_does_not_depend_on_order_nor_on_where_packages_come_from(self) -> None:
@@ -143,12 +147,13 @@ class Bench:
         command: str = "",
         source: dict[str, Any] | None = None,
         credentials: dict[str, str] | None = None,
+        server: str = "gunicorn",
         **options: Any,
     ) -> Path:
         """Build a release of the source, which is sent as a path is."""
         sent = self.wheels / "sent.tar"
         archive(self.source, sent)
-        inputs = Inputs(source or {"digest": "x"}, "system", command, self.server, **options)
+        inputs = Inputs(source or {"digest": "x"}, "system", command, server, self.server, **options)
         build(self.layout, identity, inputs, None if source else str(sent), credentials, self.uv)
         return self.layout.release(identity)
 
@@ -280,6 +285,17 @@ class TestBuild:
         release = bench.build()
         assert not (release / "server").exists()
         assert "site-packages" in bench.python(release, "import gunicorn; print(gunicorn.__file__)")
+
+    @pytest.mark.parametrize(
+        ("server", "locked"),
+        [("gunicorn", ["gunicorn"]), ("gunicorn-wsgi", ["uvicorn"]), ("uvicorn", ["hypercorn"]), ("waitress", [])],
+    )
+    def test_a_project_that_locks_another_server_gets_its_own(
+        self, bench: Bench, server: str, locked: list[str]
+    ) -> None:
+        modules = {f"{name}.__init__": "" for name in ["own", *locked]}
+        bench.write(requirements__txt=wheel(bench.wheels, "own", **modules))
+        assert (bench.build(server=server) / "server").exists()
 
     def test_from_git(self, bench: Bench, repository: Path) -> None:
         source = {"git": f"file://{repository}", "version": "main"}
@@ -518,7 +534,8 @@ three = {{path = "{0}/three-1.0-py3-none-any.whl"}}
             "source": {"digest": "x"},
             "python": "system",
             "build": "",
-            "server": "",
+            "server": "gunicorn",
+            "requirements": "",
             "extras": [],
             "groups": [],
             "unlocked": False,
@@ -628,6 +645,18 @@ class TestRun:
         (tmp_path / "journalctl").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         assert Systemd().journal("x.service", 0.0).endswith("failed with status 1:\nno journal")
+
+    def test_a_record_in_the_journal_is_shown_as_people_read_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record = {"level": "error", "message": "no", "exception": "Traceback\nValueError: why", "pid": 1}
+        (tmp_path / "said").write_text(f'plain\n["list"]\n7\n{{"level": 1}}\n{json.dumps(record)}\n{"x" * 700}\n')
+        (tmp_path / "journalctl").write_text(f"#!/bin/sh\ncat {tmp_path}/said\n")
+        (tmp_path / "journalctl").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        *lines, long = Systemd().journal("x.service", 0.0).splitlines()
+        assert lines == ["plain", '["list"]', "7", '{"level": 1}', "error: no", "Traceback", "ValueError: why"]
+        assert long == f"{'x' * 200} [...] {'x' * 350}"
 
     def test_last_lines(self) -> None:
         assert last_lines("\n a\nb\nc\n\n", 2) == "b\nc"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import slipway_log
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.task import Task
 from ansible.template import Templar
@@ -24,6 +25,8 @@ APP: dict[str, Any] = {
     "name": "shop",
     "domains": ["shop.example.com"],
     "entrypoint": "shop.main:app",
+    "server": "gunicorn",
+    "threads": "auto",
     "workers": "auto",
     "preload": False,
     "max_requests": 1000,
@@ -59,41 +62,60 @@ def slot(**options: Any) -> dict[str, str]:
     return render("app", "__app_files", {"app": {**APP, **options}})
 
 
-def settings(text: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+def settings(files: dict[str, str], directory: Path, monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """What gunicorn would read: the file is run, with the slot holding release r1."""
+    monkeypatch.setenv("SLIPWAY_APP", "shop")
     monkeypatch.setenv("SLIPWAY_SLOT", "blue")
-    monkeypatch.setattr(os, "readlink", lambda _: "../../releases/r1")
-    path = directory / "gunicorn.conf.py"
-    path.write_text(text)
-    return types.SimpleNamespace(**runpy.run_path(str(path)))
+    source = directory / "releases/r1/src"
+    source.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(source)
+    # This process keeps its own logging.
+    monkeypatch.setattr(slipway_log, "configure", lambda: None)
+    for path, text in files.items():
+        if path.endswith(".py"):
+            (directory / path).write_text(text)
+    return types.SimpleNamespace(**runpy.run_path(str(directory / "gunicorn.conf.py")))
 
 
 def test_every_file_of_a_slot_says_who_manages_it_and_no_jinja_is_left() -> None:
     for path, text in slot().items():
         assert "{{" not in text and "{%" not in text, path
-        if not path.endswith(("worker.py", "check.py")):
+        if not path.startswith("slipway_"):
             assert text.startswith("#\n# Ansible managed\n#\n"), path
 
 
 def test_the_timeouts_fit_into_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     files = slot(drain_seconds=45)
-    found = settings(files["gunicorn.conf.py"], tmp_path, monkeypatch)
+    found = settings(files, tmp_path, monkeypatch)
     stop = int(re.findall(r"^TimeoutStopSec=(\d+)$", files["service"], re.MULTILINE)[0])
     cancel = 5 + 2  # CANCEL_SECONDS and POOL_SECONDS of the worker
     assert 45 + cancel < found.graceful_timeout < stop
     assert found.graceful_timeout <= found.timeout / 2
+    # Who is given time to start is not ended before.
+    assert settings(slot(drain_seconds=0, ready_seconds=300), tmp_path, monkeypatch).timeout == 300
 
 
 def test_settings_of_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = settings(slot()["gunicorn.conf.py"], tmp_path, monkeypatch)
+    found = settings(slot(), tmp_path, monkeypatch)
     assert found.workers >= 2
     assert found.wsgi_app == "shop.main:app"
+    assert found.logger_class is slipway_log.gunicorn_logger
+    # nginx keeps a connection for 0.3 s.
+    assert found.keepalive == 75
     assert (found.max_requests, found.max_requests_jitter) == (1000, 100)
     assert os.environ["SLIPWAY_RELEASE"] == "r1"
     assert os.environ["SLIPWAY_DRAIN_SECONDS"] == "30"
     assert not found.preload_app
-    found = settings(slot(workers="7", preload=True)["gunicorn.conf.py"], tmp_path, monkeypatch)
+    found = settings(slot(workers="7", preload=True), tmp_path, monkeypatch)
     assert (found.workers, found.preload_app) == (7, True)
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "gunicorn-wsgi", "uvicorn", "hypercorn", "waitress"])
+def test_a_reload_is_checked_before_or_there_is_none(server: str) -> None:
+    files = slot(server=server)
+    reloads = re.findall(r"^ExecReload=(\S+) .*$", files["service"], re.MULTILINE)
+    assert reloads == (["+/usr/bin/systemctl", "/bin/kill"] if server.startswith("gunicorn") else [])
+    assert ("check.service" in files) == ("gunicorn.conf.py" in files) == bool(reloads)
 
 
 def sandbox(**options: Any) -> list[str]:
@@ -111,6 +133,7 @@ def test_all_units_of_an_app_have_the_same_sandbox_and_secrets() -> None:
     assert "LoadCredential=database_url:/etc/slipway/shop/%i/secrets/database_url" in found
     assert "EnvironmentFile=/etc/slipway/shop/%i/secrets/API_KEY.env" in found
     assert {"TasksMax=4096", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict"} <= set(found)
+    assert "SystemCallErrorNumber=EPERM" in found
     assert not [line for line in found if line.startswith(("MemoryMax", "CPUWeight"))]
 
 
@@ -136,7 +159,7 @@ METADATA = "IPAddressDeny=169.254.169.254 fd00:ec2::254 fd20:ce::254 100.100.100
         ({"metadata": True}, {METADATA}, set(), 1.1),
         ({"jit": True}, NO_PROGRAMS, {"TemporaryFileSystem=/dev/shm:mode=1777"}, 1.1),
         ({"processes": True}, {"ProcSubset=pid"}, set(), 1.1),
-        ({"tools": True}, set(), {"SystemCallFilter=@resources", "SystemCallErrorNumber=EPERM"}, 1.2),
+        ({"tools": True}, set(), {"SystemCallFilter=@resources"}, 1.2),
         ({"writable": ["/srv/b", "/srv/a"]}, set(), WRITABLE, 1.1),
     ],
     ids=["closed", "local", "metadata", "jit", "processes", "tools", "writable"],

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.slipway.asgi.plugins.module_utils import slots as module
 from ansible_collections.slipway.asgi.plugins.module_utils.generations import File, Fingerprint
-from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd
+from ansible_collections.slipway.asgi.plugins.module_utils.host import SLOTS, Failed, Layout, Systemd, layouts
 from ansible_collections.slipway.asgi.plugins.module_utils.probes import Probe
 from ansible_collections.slipway.asgi.plugins.module_utils.slots import Front, Slots, Work, locked, summary
 from ansible_collections.slipway.asgi.plugins.modules import release as release_module
@@ -315,7 +315,7 @@ class Host:
             "gunicorn.conf.py": "workers = 2",
             "environment": 'A="1"\n',
             "secrets/key": "old",
-            "service": "[Service]\n",
+            "service": "[Service]\nExecReload=x\n",
             "socket": "[Socket]\n",
             "check.service": "[Service]\n",
             **(changed or {}),
@@ -424,7 +424,7 @@ class TestSwitch:
         assert (host.layout.live / "release").resolve() == host.layout.release("r1")
         assert os.readlink(host.layout.live / "socket") == str(host.layout.socket("blue"))
         assert (host.layout.configuration / "blue" / "environment").read_text() == 'A="1"\n'
-        assert (host.layout.units / "slipway-shop@blue.service").read_text() == "[Service]\n"
+        assert (host.layout.units / "slipway-shop@blue.service").read_text() == "[Service]\nExecReload=x\n"
         assert not (host.layout.units / "slipway-shop@green.service").exists()
         states = host.systemd.show("slipway-shop@blue.socket", "slipway-shop@blue.service")
         assert [unit["UnitFileState"] for unit in states.values()] == ["enabled", "disabled"]
@@ -906,6 +906,51 @@ class TestReload:
         assert host.ask() == (200, "r1", "workers = 2")
         assert host.work("r1") == Work()
 
+    def test_a_server_that_knows_no_reload_is_started_anew_by_a_switch(self, host: Host) -> None:
+        knows_none = {"service": "[Service]\n"}
+        host.do("live", host.release("r1"))
+        host.do("live", host.release("r2"), knows_none)
+        before = host.links()
+        result = host.do("reloaded", "r2", {**knows_none, "environment": 'A="2"\n'})
+        assert (result["slot"], result["release"], result["previous"]) == ("blue", "r2", "r1")
+        assert host.ask() == (200, "r2", "workers = 2")
+        assert host.links() != before
+        assert (host.layout.configuration / "blue" / "environment").read_text() == 'A="1"\n'
+        # It is no step of the history, over which a rollback would have to go.
+        assert host.do("previous", "")["release"] == "r1"
+
+    def test_killed_at_any_change_of_such_a_switch_the_same_again_finishes(
+        self, host: Host, killed_at: Callable[[int, Callable[[], object]], bool], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "fsync", lambda _: None)
+        knows_none = {"service": "[Service]\n"}
+        for release in ("r1", "r2"):
+            host.do("live", host.release(release), knows_none)
+        for number in itertools.count(1):
+            killed = killed_at(number, lambda: host.do("reloaded", "r2", knows_none))
+            assert host.ask() == (200, "r2", "workers = 2")
+            if killed:
+                host.do("reloaded", "r2", knows_none)
+            assert host.ask() == (200, "r2", "workers = 2")
+            assert host.work("r2", knows_none) == Work()
+            assert [entry.release for entry in host.slots.history.entries()] == ["r1", "r2"]
+            if not killed:
+                break
+        assert number > 15
+
+    def test_it_finishes_a_rollback_that_was_cut_off(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        knows_none = {"service": "[Service]\n"}
+        for release in ("r1", "r2", "r3"):
+            host.do("live", host.release(release), knows_none)
+        with monkeypatch.context() as patch:
+            patch.setattr(Slots, "finish", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                host.do("previous", "")
+        host.do("reloaded", "r3", knows_none)
+        assert host.ask()[1] == "r2"
+        # Not what the rollback went away from.
+        assert host.do("previous", "")["release"] == "r1"
+
     def test_nothing_is_live(self, host: Host) -> None:
         with pytest.raises(Failed, match="nothing is live, so there is nothing to reload"):
             host.do("reloaded", host.release("r1"))
@@ -1018,17 +1063,22 @@ class TestRollback:
         with pytest.raises(Failed, match=r"release r9 was never live on this host, or it is gone"):
             host.do("previous", "r9")
 
-    def test_is_in_a_hurry(self, host: Host) -> None:
-        host.do("live", host.release("r1"))
+    @pytest.mark.parametrize(
+        ("service", "told"),
+        [
+            ("[Service]\nExecReload=x\n", ["kill --signal=SIGQUIT slipway-shop@blue.service"]),
+            # To a server that is not gunicorn, it is no word, but the end of all that it answers.
+            ("[Service]\n", []),
+        ],
+    )
+    def test_is_in_a_hurry(self, host: Host, service: str, told: list[str]) -> None:
+        host.do("live", host.release("r1"), {"service": service})
         host.do("live", host.release("r2"))
         # What was live before still drains.
         host.systemd.call("start", "slipway-shop@blue.service")
         host.systemd.calls.clear()
         host.do("previous", "")
-        assert host.systemd.calls[:2] == [
-            "kill --signal=SIGQUIT slipway-shop@blue.service",
-            "stop slipway-shop@blue.service",
-        ]
+        assert host.systemd.calls[: len(told) + 1] == [*told, "stop slipway-shop@blue.service"]
 
     def test_what_it_goes_back_to_is_kept(self, host: Host) -> None:
         host.do("live", host.release("r1"))
@@ -1163,7 +1213,7 @@ class TestReleaseInfo:
         assert release_info.describe(host.layout)["release"] is None
         for release in ("r1", "r2"):
             host.do("live", release)
-        (layout,) = release_info.layouts(host.layout.root)
+        (layout,) = layouts(host.layout.root)
         found = release_info.describe(layout)
         assert (found["name"], found["slot"], found["release"], found["previous"]) == ("shop", "green", "r2", "r1")
         assert abs(found["since"] - time.time()) < 60
@@ -1440,7 +1490,7 @@ class TestPlan:
     @pytest.mark.usefixtures("sandboxed")
     def test_what_a_host_cannot_tell_is_its_answer(self) -> None:
         source = {"git": "file:///nowhere", "version": "v1"}
-        answer = release_plan.identify("", {**APP, "source": source}, {})
+        answer = release_plan.identify({"gunicorn": ""}, {**APP, "source": source}, {})
         assert isinstance(answer, Failed)
         assert "source.git: reading file:///nowhere failed" in str(answer)
 
@@ -1450,13 +1500,13 @@ class TestPlan:
             git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
             subprocess.run(git, check=True, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull})
         source = {"git": f"file://{tmp_path}", "version": "HEAD"}
-        identity = release_plan.identify("", {**APP, "source": source}, {})
+        identity = release_plan.identify({"gunicorn": ""}, {**APP, "source": source}, {})
         assert (len(source["version"]), source["called"]) == (40, "HEAD")
-        assert release_plan.identify("", {**APP, "source": source}, {}) == identity
+        assert release_plan.identify({"gunicorn": ""}, {**APP, "source": source}, {}) == identity
 
 
 APP: dict[str, Any] = {"name": "shop", "python": "system", "build": "", "unlocked": False, "index": None}
-APP |= {"extras": [], "groups": [], "packages": []}
+APP |= {"server": "gunicorn", "extras": [], "groups": [], "packages": []}
 
 
 class TestModules:
@@ -1526,13 +1576,13 @@ class TestModules:
 
     def test_release_plan(self, host: Host, capsys: pytest.CaptureFixture[str]) -> None:
         app = self.app(host, "")
-        found = self.run(release_plan.main, {"apps": [app], "server": "gunicorn"}, capsys)
+        found = self.run(release_plan.main, {"apps": [app], "sets": {"gunicorn": "a set"}}, capsys)
         (plan,) = found["plans"]
         assert found["changed"] is True
         assert (plan["name"], plan["switch"], plan["build"]) == ("shop", ["nothing is live yet"], True)
         assert len(plan["release"]) == 12
         assert found["diff"][0]["after"] == f"release: {plan['release']}\nslot: blue\n"
-        assert self.run(release_plan.main, {"apps": [], "server": ""}, capsys)["changed"] is False
+        assert self.run(release_plan.main, {"apps": [], "sets": {}}, capsys)["changed"] is False
 
     def test_release_plan_names_all_that_a_host_cannot_have(
         self, host: Host, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -1541,7 +1591,7 @@ class TestModules:
             {**self.app(host, ""), "python": "3.99", "sandbox": {"writable": [str(tmp_path), "/srv/nowhere"]}},
             {**self.app(host, ""), "name": "blog", "source": {"git": "file:///nowhere", "version": "v1"}},
         ]
-        found = self.run(release_plan.main, {"apps": apps, "server": ""}, capsys)
+        found = self.run(release_plan.main, {"apps": apps, "sets": {"gunicorn": ""}}, capsys)
         assert found["failed"] is True
         for part in (
             "Nothing that serves was changed.",
@@ -1552,7 +1602,8 @@ class TestModules:
             assert part in found["msg"]
         assert f"sandbox.writable has {tmp_path}" not in found["msg"]
         # A first run with --check is on a host that has no Python of uv's yet.
-        check = self.run(release_plan.main, {"apps": apps, "server": "", "_ansible_check_mode": True}, capsys)
+        arguments = {"apps": apps, "sets": {"gunicorn": ""}, "_ansible_check_mode": True}
+        check = self.run(release_plan.main, arguments, capsys)
         assert [plan["release"] for plan in check["plans"]] == ["unknown", "unknown"]
         assert check["changed"] is True
 

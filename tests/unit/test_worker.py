@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from worker_client import Client, Load, WebSocket, read_head
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "roles/app/files"
-SETS = {"oldest": ROOT / "tests/unit/worker_oldest.txt", "newest": FILES / "server/requirements.txt"}
+SETS = {"oldest": ROOT / "tests/unit/worker_oldest.txt", "newest": FILES / "server/gunicorn.txt"}
 DRAIN_SECONDS = 3.0
 # Generous, for a machine that does other things as well: these are limits, no measurements.
 SOON = 30.0
@@ -26,9 +27,20 @@ SOON = 30.0
 
 @pytest.fixture(scope="module", params=SETS)
 def python(request: pytest.FixtureRequest) -> Path:
-    """A Python with a server set, made once for each state of its requirements."""
-    requirements = SETS[request.param]
-    venv = ROOT / ".cache" / "servers" / request.param
+    """A Python with a server set."""
+    return environment_of(request.param, SETS[request.param])
+
+
+def environment_of(name: str, requirements: Path) -> Path:
+    """A Python with these requirements, made once for each state of them, by one of those who want it."""
+    venv = ROOT / ".cache" / "servers" / name
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    with (venv.parent / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _environment(venv, requirements)
+
+
+def _environment(venv: Path, requirements: Path) -> Path:
     stamp, wanted = venv / "stamp", requirements.read_text()
     if not stamp.exists() or stamp.read_text() != wanted:
         uv = str(ROOT / ".cache/uv/bin/uv")
@@ -63,7 +75,9 @@ class Server:
                     **os.environ,
                     "PYTHONPATH": f"{FILES}:{Path(__file__).parent}",
                     "SLIPWAY_DRAIN_SECONDS": str(DRAIN_SECONDS),
+                    "SLIPWAY_APP": "shop",
                     "SLIPWAY_RELEASE": "r1",
+                    "SLIPWAY_SLOT": "blue",
                     "WORKER_JOURNAL": str(self.journal),
                 },
             )
@@ -158,6 +172,13 @@ def test_recycling_loses_nothing(serve: Callable[..., Server]) -> None:
         assert len(load.pids) >= 4
 
     run(work())
+
+
+@pytest.mark.parametrize(("options", "times"), [((), 2), (("--preload",), 1)], ids=["each", "preload"])
+def test_each_worker_imports_the_app_unless_they_are_forked_from_it(
+    serve: Callable[..., Server], options: tuple[str, ...], times: int
+) -> None:
+    assert serve(*options).noted("imported") == times
 
 
 def test_websockets_stay_for_the_drain_and_then_close_with_1012(serve: Callable[..., Server]) -> None:
@@ -271,7 +292,8 @@ def test_a_leaving_worker_says_so_and_an_idle_one_is_gone_at_once(serve: Callabl
         writer.write(question)
         status, headers = await read_head(reader)
         await reader.readexactly(int(headers["content-length"]))
-        assert (status, headers.get("connection"), headers["x-slipway-release"]) == (200, None, "r1")
+        assert (status, headers.get("connection")) == (200, None)
+        assert (headers["x-slipway-release"], headers["x-slipway-slot"]) == ("r1", "blue")
         await server.tell()
         writer.write(question)
         status, headers = await read_head(reader)

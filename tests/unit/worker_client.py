@@ -34,7 +34,7 @@ class Client:
         try:
             writer.write(
                 f"{method} {path} HTTP/1.1\r\nHost: app\r\nX-Forwarded-Proto: https\r\n"
-                f"X-Forwarded-For: 192.0.2.7\r\nContent-Length: {len(body)}\r\n"
+                f"X-Forwarded-For: 192.0.2.7\r\nX-Request-ID: id-of{path}\r\nContent-Length: {len(body)}\r\n"
                 f"{'Connection: close' if fresh else 'X-Kept: 1'}\r\n\r\n".encode()
                 + body
             )

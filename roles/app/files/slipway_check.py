@@ -100,7 +100,9 @@ def main() -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         try:
             worker, app = load(configuration)
-            asyncio.run(live_once(worker, app, seconds))
+            # A WSGI app has no lifespan.
+            if hasattr(worker, "CONFIG_KWARGS"):
+                asyncio.run(live_once(worker, app, seconds))
         except Refused as error:
             print(f"A reload is refused: {error}", file=sys.stderr)
             status = 1

@@ -16,6 +16,7 @@ Needs gunicorn >= 20.1 and uvicorn >= 0.22. Environment:
 SLIPWAY_DRAIN_SECONDS   how long open work may go on, in seconds (default 30); then WebSockets are
                         closed with 1012, and requests are cancelled CANCEL_SECONDS later
 SLIPWAY_RELEASE         sent as X-Slipway-Release with every answer
+SLIPWAY_SLOT            sent as X-Slipway-Slot with every answer
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, ClassVar
 
+import slipway_log
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from uvicorn.server import Server  # type: ignore[import-not-found]
 
@@ -44,7 +46,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 DRAIN_SECONDS = float(os.environ.get("SLIPWAY_DRAIN_SECONDS") or 30)
-RELEASE = os.environ.get("SLIPWAY_RELEASE", "")
+HEADERS = {
+    "X-Slipway-Release": os.environ.get("SLIPWAY_RELEASE", ""),
+    "X-Slipway-Slot": os.environ.get("SLIPWAY_SLOT", ""),
+}
 KEEP_ALIVE_SECONDS = 75  # longer than nginx keeps a connection, so that it is nginx who closes
 IDLE_SECONDS = 5  # for a client that is not nginx and leaves its connection open
 CANCEL_SECONDS = 5  # gunicorn's graceful_timeout must be longer than drain + cancel + pool
@@ -147,6 +152,10 @@ class DrainingServer(Server):  # type: ignore[misc]
         await super().shutdown()
 
     async def _call(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        slipway_log.enter_scope(scope)
         if scope["type"] == "websocket":
             task = asyncio.current_task()
             self._websockets.add(task)
@@ -154,9 +163,6 @@ class DrainingServer(Server):  # type: ignore[misc]
                 await self._app(scope, receive, send)
             finally:
                 self._websockets.discard(task)
-            return
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
             return
 
         # `send` is a method of uvicorn's cycle of one request and its answer.
@@ -247,7 +253,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]
         "forwarded_allow_ips": "*",
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": 1,
-        "headers": [("X-Slipway-Release", RELEASE)] if RELEASE else [],
+        "headers": [(name, value) for name, value in HEADERS.items() if value],
     }
 
     def init_process(self) -> None:
