@@ -34,8 +34,8 @@ RESTS = {
         "/var/lib/systemd/*": "systemd's own clocks",
         "/var/log/*": "what was logged",
     },
-    "user": {"systemd-timesync": "Debian's packages leave their users"},
-    "group": {"systemd-timesync": "Debian's packages leave their users"},
+    "user": dict.fromkeys(("prometheus", "systemd-timesync"), "Debian's packages leave their users"),
+    "group": dict.fromkeys(("prometheus", "systemd-timesync"), "Debian's packages leave their users"),
     "active unit": {
         "apt-daily*.service": "apt's own timers",
         "*.target": "reached once, until the next boot",

@@ -22,6 +22,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ SITE: dict[str, Any] = {
     "name": "shop",
     "domains": ["shop.example.com", "*.shop.example.com"],
     "ready_path": "/ready",
+    "request_seconds": 60,
     "websocket_paths": ["/ws"],
     "static": {"/static/": "shop/static"},
     "max_body_size": "1k",
@@ -109,6 +111,42 @@ def free_port() -> int:
         return port
 
 
+class Journal:
+    """Takes what nginx logs, as journald does."""
+
+    def __init__(self, path: Path) -> None:
+        self.lines: list[str] = []
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
+
+    def _listen(self) -> None:
+        # Once it is shut down it hears an empty message.
+        while heard := self.socket.recv(1_000_000):
+            self.lines.append(heard.decode(errors="replace"))
+
+    def close(self) -> None:
+        """Be gone."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        Path(self.socket.getsockname()).unlink()
+        self.socket.close()
+
+    def entry(self, text: str) -> dict[str, Any]:
+        """What was logged of a request, by a text in it."""
+        for _ in range(100):
+            for line in self.lines:
+                if text in line:
+                    # As journald reads it (syslog_parse_identifier): what is before the colon is who says so.
+                    head, _, message = line.partition(" nginx: ")
+                    assert re.fullmatch(r"<190>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d", head)
+                    entry: dict[str, Any] = json.loads(message)
+                    return entry
+            time.sleep(0.05)
+        raise AssertionError(f"{text} was not logged")
+
+
 class Front:
     """A real nginx with the role's configuration, every path of which lies in a directory of the test."""
 
@@ -140,6 +178,8 @@ class Front:
             "/srv/slipway": f"{path}/srv",
             "/var/lib/slipway-acme/webroot": f"{path}/acme",
             "/var/log/nginx": f"{path}/log",
+            "/run/systemd/journal.requests": str(path),
+            "/run/prometheus-node-exporter.sock": f"{path}/node.sock",
             "user www-data;": f"user {getpass.getuser()};" if os.geteuid() == 0 else "",
             "listen 80;": f"listen 127.0.0.1:{self.http};",
             "listen [::]:80;": f"listen [::]:{self.http};",
@@ -165,7 +205,9 @@ class Front:
         return done.stderr or ("" if done.returncode == 0 else f"status {done.returncode}")
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[Front]:
+    def running(self, journal: bool = True) -> Iterator[Front]:
+        if journal:
+            self.journal = Journal(self.path / "dev-log")
         process = subprocess.Popen(self.command)
         try:
             for _ in range(100):
@@ -176,18 +218,8 @@ class Front:
         finally:
             process.terminate()
             process.wait()
-
-    def logged(self, text: str) -> dict[str, Any]:
-        """What the access log says of a request, by a text in it."""
-        os.kill(int((self.path / "nginx.pid").read_text()), signal.SIGUSR1)
-        for _ in range(100):
-            for line in (self.path / "log" / "access.json.log").read_text(errors="replace").splitlines():
-                # nginx may be in the middle of it.
-                if text in line and line.endswith("}"):
-                    entry: dict[str, Any] = json.loads(line)
-                    return entry
-            time.sleep(0.05)
-        raise AssertionError(f"{text} is not in the log")
+            if journal:
+                self.journal.close()
 
     def context(self) -> ssl.SSLContext:
         """What trusts the sites' certificates alone."""
@@ -279,6 +311,8 @@ class App(http.server.BaseHTTPRequestHandler):
         self.send_response_only(503 if self.path == "/broken" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Slipway-Release", "r1")
+        self.send_header("X-Slipway-Slot", "green")
+        self.send_header("X-Request-ID", "the app's")
         if self.path == "/framed":
             self.send_header("X-Frame-Options", "SAMEORIGIN")
             self.send_header("X-Taste", "sweet")
@@ -330,7 +364,7 @@ BEHIND = {
     **BLOG,
     "name": "behind",
     "domains": ["behind.example.com"],
-    "trusted_proxies": ["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"],
+    "trusted_proxies": ["127.0.0.1", "127.0.0.6", "10.0.0.0/8", "2001:db8::/32"],
     "private_paths": ["/internal/", "/a.b"],
     "private_allow": ["203.0.113.0/24"],
 }
@@ -369,6 +403,10 @@ OTHERS = [
 ]
 
 
+# Where Prometheus is, in a network that the front below knows and one of its proxies shares.
+PROMETHEUS, PROXY = "127.0.0.5", "127.0.0.6"
+
+
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     path = tmp_path_factory.mktemp("nginx")
@@ -377,7 +415,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         "headers": {"x-taste": 'a "b" $c \\d {e};', "Permissions-Policy": ""},
         "maintenance_allow": ["127.0.0.9", "127.1.0.0/16", "::1"],
     }
-    front = Front(path, render(site, *OTHERS))
+    front = Front(path, render(site, *OTHERS, nginx_prometheus=["127.0.0.4/30", "10.0.0.0/8"]))
     front.certify(site, *OTHERS)
     front.release("green", LIVE, "live")
     for other in OTHERS:
@@ -392,10 +430,12 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     for name in ("app.css.gz", "app.css.br"):
         (static / name).symlink_to(path / "secret.txt")
     (path / "acme/.well-known/acme-challenge/token").write_text("proof")
-    with Server(str(path / "green.sock"), App) as app:
+    with Server(str(path / "green.sock"), App) as app, Server(str(path / "node.sock"), App) as exporter:
         threading.Thread(target=app.serve_forever, daemon=True).start()
+        threading.Thread(target=exporter.serve_forever, daemon=True).start()
         with front.running():
             yield front
+        exporter.shutdown()
         app.shutdown()
 
 
@@ -504,6 +544,17 @@ def test_nginx_is_locked_down_and_tried_in_the_same_sandbox(master: str, score: 
         assert float(re.findall(r"Overall exposure level for \S+: ([0-9.]+)", shown)[0]) == score
 
 
+def test_the_journal_of_requests_is_nginxs_alone_and_within_bounds() -> None:
+    files = render(nginx_journal_max="300M")
+    settings = files["/etc/systemd/journald@requests.conf"].splitlines()
+    assert {"Storage=persistent", "SystemMaxUse=300M", "RateLimitIntervalSec=0", "ForwardToSyslog=no"} <= set(settings)
+    socket_drop_in = files["/etc/systemd/system/systemd-journald@requests.socket.d/50-slipway.conf"]
+    assert socket_drop_in.endswith("SocketGroup=www-data\nSocketMode=0660\n")
+    drop_in = files["/etc/systemd/system/nginx.service.d/50-slipway-sandbox.conf"]
+    for relation in ("Wants", "After"):
+        assert f"\n{relation}=systemd-journald@requests.socket\n" in drop_in
+
+
 def test_the_upstream_is_the_live_link() -> None:
     site = render(SITE)["sites/shop.conf"]
     # nginx keeps connections by address: the second try is never one of those that died with the first.
@@ -511,7 +562,7 @@ def test_the_upstream_is_the_live_link() -> None:
     assert "server unix:/srv/slipway/shop/./live/socket max_fails=0 backup;" in site
     assert "keepalive 32;" in site and "keepalive_timeout 300ms;" in site
     proxy = render(SITE)["snippets/proxy.conf"]
-    assert "proxy_next_upstream error timeout;" in proxy
+    assert "proxy_next_upstream error;" in proxy
 
 
 def test_every_location_has_the_headers() -> None:
@@ -591,9 +642,20 @@ def test_the_apps_own_header_stands_alone(front: Front) -> None:
     assert headers.get_all("X-Taste") == ["sweet"]
 
 
-def test_the_release_is_hidden_but_logged(front: Front) -> None:
-    assert front.ask("/logged").headers["X-Slipway-Release"] is None
-    assert front.logged('"/logged"')["release"] == "r1"
+@pytest.mark.parametrize("path", ["/logged", "/ws", "/static/app.css", "/static/none.css", "/ready", "/.slipway/ready"])
+def test_the_client_is_told_the_id_that_is_logged(front: Front, path: str) -> None:
+    (identifier,) = front.ask(path).headers.get_all("X-Request-ID", [])
+    assert re.fullmatch("[0-9a-f]{32}", identifier)
+    if path == "/.slipway/ready":
+        return
+    assert front.journal.entry(identifier)["uri"] == path
+
+
+def test_release_and_slot_are_hidden_but_logged(front: Front) -> None:
+    headers = front.ask("/hidden").headers
+    assert (headers["X-Slipway-Release"], headers["X-Slipway-Slot"]) == (None, None)
+    entry = front.journal.entry('"/hidden"')
+    assert (entry["release"], entry["slot"]) == ("r1", "green")
 
 
 def test_a_request_is_a_line_of_json(front: Front) -> None:
@@ -601,7 +663,7 @@ def test_a_request_is_a_line_of_json(front: Front) -> None:
     seen = front.ask(
         "/json?a=%22&b=c", {"User-Agent": agent, "Referer": "https://é.example/"}, source="127.0.0.2"
     ).seen()
-    entry = front.logged("/json?")
+    entry = front.journal.entry("/json?")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", entry.pop("time"))
     for name in ("connect", "header", "response"):
         assert float(entry.pop(f"upstream_{name}_time")) < 5
@@ -617,22 +679,72 @@ def test_a_request_is_a_line_of_json(front: Front) -> None:
         "protocol": "HTTP/1.1",
         "status": 200,
         "release": "r1",
+        "slot": "green",
         "user_agent": agent,
     }
 
 
+def test_a_request_of_any_length_is_logged(front: Front) -> None:
+    # What a client controls takes six times its room in JSON, and a datagram holds 208 kB.
+    long, longest = b"\x01" * 16_000, b'"' * 15_000
+    answer = front.say(
+        b"GET /long?%s HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: %s\r\nReferer: %s\r\n\r\n"
+        % (longest, long, long)
+    )
+    entry = front.journal.entry(str(answer.headers["X-Request-ID"]))
+    assert entry["uri"] == f"/long?{longest.decode()}"
+    assert entry["user_agent"] == entry["referer"] == "\x01" * 2000
+
+
 def test_errors_and_files_are_logged_as_well(front: Front) -> None:
     front.ask("/logged-down", host="down-api.example.com")
-    entry = front.logged("/logged-down")
+    entry = front.journal.entry("/logged-down")
     assert (entry["app"], entry["status"], entry["release"]) == ("down-api", 502, "")
     assert "," in entry["upstream_connect_time"]
     front.say(b"GET /logged-bad HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: -1\r\n\r\n")
-    entry = front.logged("/logged-bad")
+    entry = front.journal.entry("/logged-bad")
     assert (entry["app"], entry["status"], entry["upstream_response_time"]) == ("shop", 400, "")
     front.ask("/static/logged.css")
-    assert front.logged("/static/logged.css")["status"] == 404
+    assert front.journal.entry("/static/logged.css")["status"] == 404
     front.ask_plain("/logged-plain", "shop.example.com")
-    assert front.logged("/logged-plain")["status"] == 308
+    assert front.journal.entry("/logged-plain")["status"] == 308
+
+
+def test_nginx_serves_without_the_journal_and_finds_it_again(tmp_path: Path) -> None:
+    front = Front(tmp_path, render(DOWN))
+    front.certify(DOWN)
+    assert front.judge() == ""
+    with front.running(journal=False):
+        assert front.ask("/lost", host="down.example.com").status == 502
+        journal = Journal(tmp_path / "dev-log")
+        front.ask("/first", host="down.example.com")
+        assert journal.entry("/first")["status"] == 502
+        # A socket that is made anew costs each worker the line by which it notices.
+        journal.close()
+        journal = Journal(tmp_path / "dev-log")
+        for _ in range(100):
+            assert front.ask("/again", host="down.example.com").status == 502
+        assert journal.entry("/again")
+        assert not [line for line in journal.lines if "/lost" in line]
+        journal.close()
+
+
+def test_nginx_serves_while_the_journal_hears_nothing(tmp_path: Path) -> None:
+    front = Front(tmp_path, render(DOWN))
+    front.certify(DOWN)
+    more_than_wait = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 5
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal, front.running(journal=False):
+        journal.bind(str(tmp_path / "dev-log"))
+        for _ in range(more_than_wait):
+            assert front.ask("/first", host="down.example.com").status == 502
+        heard = 0
+        with contextlib.suppress(BlockingIOError):
+            while b"/first" in journal.recv(65536, socket.MSG_DONTWAIT):
+                heard += 1
+        assert 0 < heard < more_than_wait
+        front.ask("/again", host="down.example.com")
+        journal.settimeout(5)
+        assert b"/again" in journal.recv(65536)
 
 
 def test_a_client_says_nothing_of_itself_that_is_believed(front: Front) -> None:
@@ -1182,8 +1294,7 @@ def test_an_app_that_does_not_answer_is_excused(front: Front, path: str, body: b
 
 
 def test_a_gateway_timeout_is_excused_too(tmp_path: Path) -> None:
-    files = render({**SITE, "websocket_paths": []})
-    files["snippets/proxy.conf"] += "proxy_read_timeout 200ms;\n"
+    files = render({**SITE, "websocket_paths": [], "request_seconds": 1})
     front = Front(tmp_path, files)
     front.certify(SITE)
     front.release("green", {}, "live")
@@ -1192,9 +1303,34 @@ def test_a_gateway_timeout_is_excused_too(tmp_path: Path) -> None:
         app.listen()
         with front.running():
             answer = front.ask("/")
+        app.settimeout(0)
+        app.accept()
+        # It is not asked twice.
+        with pytest.raises(BlockingIOError):
+            app.accept()
     assert answer.status == 504 and b"<h1>Gateway timeout</h1>" in answer.body
     assert answer.headers["Retry-After"] is None
     assert all(len(answer.headers.get_all(name, [])) == 1 for name in DEFAULT_HEADERS)
+
+
+@pytest.mark.parametrize(("body", "times"), [(b"", 2), (b"x", 1)], ids=["get", "post"])
+def test_what_may_be_asked_again_is_and_a_post_never(tmp_path: Path, body: bytes, times: int) -> None:
+    front = Front(tmp_path, render(SITE))
+    front.certify(SITE)
+    front.release("green", {}, "live")
+    with socket.socket(socket.AF_UNIX) as app, ThreadPoolExecutor() as client, front.running():
+        app.bind(str(tmp_path / "green.sock"))
+        app.listen()
+        asking = client.submit(front.ask, "/", body=body)
+        # A worker that is killed has read the request, and answers nothing.
+        for _ in range(times):
+            connection, _ = app.accept()
+            connection.recv(65536)
+            connection.close()
+        assert asking.result(20).status == 502
+        app.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            app.accept()
 
 
 def test_what_the_app_says_of_its_errors_is_passed_on(front: Front) -> None:
@@ -1364,3 +1500,69 @@ def test_only_names_with_a_hash_are_kept_for_ever(front: Front, name: str, for_e
     file.parent.mkdir(exist_ok=True)
     file.write_text("")
     assert ("immutable" in front.ask(f"/static/{name}").headers["Cache-Control"]) is for_ever
+
+
+METRICS = [f"/.slipway/metrics/{name}" for name in ("node", "nginx", "apps/shop")]
+
+
+@pytest.mark.parametrize("path", [*METRICS, "/metrics"])
+def test_prometheus_sees_what_is_measured_and_nobody_else_does(front: Front, path: str) -> None:
+    # Nothing listens where the exporter of nginx would.
+    assert front.ask(path, source=PROMETHEUS).status == (502 if path.endswith("nginx") else 200)
+    if path != "/metrics":
+        assert front.ask(path).status == 404, "not even the host itself, for apps are there, too"
+    answer = front.ask(path, source="127.0.0.2")
+    assert answer.status == 404
+    assert len(answer.headers.get_all("X-Frame-Options", [])) == 1
+
+
+def test_prometheus_may_know_a_host_by_any_name(front: Front) -> None:
+    for host in ("192.0.2.1", "web1.example.com", "blog.example.com", "shop.example.com"):
+        answer = front.ask(
+            "/.slipway/metrics/apps/shop",
+            {"Accept": "application/openmetrics-text", "X-Forwarded-For": "6.6.6.6", "Cookie": "x=y"},
+            host=host,
+            name="shop.example.com",
+            source=PROMETHEUS,
+        )
+        seen = answer.seen()
+        assert (seen["path"], seen["host"], seen["accept"]) == (
+            "/metrics",
+            "shop.example.com",
+            "application/openmetrics-text",
+        )
+        assert (seen["x-forwarded-for"], seen["x-forwarded-proto"]) == (PROMETHEUS, "https")
+        assert "cookie" not in seen
+        assert not {"x-slipway-release", "x-slipway-slot"} & {name.lower() for name in answer.headers}
+    # All else by such a name is as before.
+    assert front.ask("/", host="192.0.2.1", name="shop.example.com", source=PROMETHEUS).status == 421
+
+
+@pytest.mark.parametrize("path", METRICS)
+def test_nobody_passes_for_prometheus_by_a_proxy(front: Front, path: str) -> None:
+    # An app on this host that says it is a proxy, and a client who lies to one that is near Prometheus.
+    for source, told in (("127.0.0.1", PROMETHEUS), (PROXY, f"{PROMETHEUS}, 198.51.100.9")):
+        forwarded = {"X-Forwarded-For": told}
+        assert front.ask("/internal/", forwarded, host="behind.example.com", source=source).status == 404
+        for host in ("behind.example.com", "192.0.2.1"):
+            assert front.ask(path, forwarded, host=host, name="behind.example.com", source=source).status == 404
+
+
+def test_prometheus_is_answered_during_maintenance(front: Front) -> None:
+    with maintenance(front):
+        for path in ("/.slipway/metrics/node", "/.slipway/metrics/apps/shop", "/metrics"):
+            assert front.ask(path, source=PROMETHEUS).status == 200
+        assert front.ask("/", source=PROMETHEUS).status == 503
+
+
+def test_nginx_tells_the_host_its_state(front: Front) -> None:
+    answer = front.ask_plain("/.slipway/status", "127.0.0.1")
+    assert answer.status == 200 and answer.body.startswith(b"Active connections: ")
+    with pytest.raises(ConnectionError):
+        front.ask_plain("/", "127.0.0.1")
+
+
+def test_nothing_is_told_where_there_is_no_prometheus() -> None:
+    files = render(SITE)
+    assert "location" not in files["snippets/metrics.conf"]
+    assert "stub_status" not in files["nginx.conf"]
