@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hosts import APP, DOMAIN, ROOT, Site, aligned, look, play, start, wait_until
+from hosts import APP, ROOT, Site, aligned, look, play, start, wait_until
 from load import Load, Report
 
 HOME = f"/srv/slipway/{APP}"
@@ -188,15 +188,15 @@ class Deploys:
         options: the app's options on top of the scenario's inventory, which hold from deploy to deploy.
     """
 
-    def __init__(self, host: Any, site: Site, directory: Path) -> None:
-        self.host, self.site, self.directory = host, site, directory
+    def __init__(self, host: Any, site: Site, directory: Path, app: str = APP, sockets: int = SOCKETS) -> None:
+        self.host, self.site, self.directory, self.app = host, site, directory, app
         self.options: dict[str, Any] = {}
         self.load = Load(
             site.address,
             site.certificate,
-            DOMAIN,
+            site.domain,
             clients=CLIENTS,
-            sockets=SOCKETS,
+            sockets=sockets,
             slow=SLOW,
             pace=PACE,
         )
@@ -205,7 +205,7 @@ class Deploys:
 
     def row(self, what: str) -> Row:
         """A new row."""
-        row = Row(self.site.container.rpartition("deploys-")[2], what)
+        row = Row("-".join(self.site.container.split("-")[2:]), what)
         ROWS.append(row)
         return row
 
@@ -244,7 +244,7 @@ class Deploys:
     def layer(self, **options: Any) -> Path:
         """A layer on top of the scenario's inventory with these options of the app, and those that hold."""
         path = self.directory / f"layer-{next(_NUMBERS)}.yml"
-        overrides = {"slipway_app_overrides_test": {APP: {**self.options, **options}}}
+        overrides = {"slipway_app_overrides_test": {self.app: {**self.options, **options}}}
         path.write_text(yaml.safe_dump({"test": {"hosts": {self.site.container: None}, "vars": overrides}}))
         return path
 
@@ -258,7 +258,8 @@ class Deploys:
         """
         layer = self.layer(**options)
         self.options.update(options)
-        return play(self.site.container, inventories=(layer,), playbook=playbook, environment=ansible)
+        alone = ("-e", f"app={self.app}")
+        return play(self.site.container, *alone, inventories=(layer,), playbook=playbook, environment=ansible)
 
     def refused(self, **options: Any) -> str:
         """Deploy what must be refused, and return why it was; the options from before hold on."""
@@ -304,7 +305,8 @@ class Deploys:
 
     def drained(self) -> None:
         """Wait until the slot that is not live has stopped."""
-        unit = f"slipway-{APP}@{'green' if look(self.host)['slot'] == 'blue' else 'blue'}.service"
+        idle = "green" if look(self.host, self.app)["slot"] == "blue" else "blue"
+        unit = f"slipway-{self.app}@{idle}.service"
         wait_until(
             lambda: self.host.run(f"systemctl is-active {unit}").stdout.strip() in ("inactive", "failed"),
             DRAIN_SECONDS + 20,
@@ -322,6 +324,16 @@ class Deploys:
             finally:
                 output, _ = following.communicate("\n")
                 seen += [(float(when), slot) for when, slot in map(str.split, output.splitlines())]
+
+
+def beside(container: str, directory: Path, **apps: Any) -> Path:
+    """A layer with these apps beside the scenario's own, for this host alone."""
+    inventory = yaml.safe_load((ROOT / "molecule" / container.split("-")[1] / "inventory.yml").read_text())
+    own = inventory["slipway"]["vars"]["slipway_apps"]
+    own[APP]["source"]["path"] = str(ROOT / "sample_app")
+    path = directory / "beside.yml"
+    path.write_text(yaml.safe_dump({"beside": {"hosts": {container: {"slipway_apps": {**own, **apps}}}}}))
+    return path
 
 
 def seconds_on_the_host(output: str) -> float:

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from ansible_collections.slipway.asgi.plugins.module_utils.slots import UNITS, S
 NGINX = Path("/etc/nginx/slipway/current")
 CERTIFICATES = Path("/etc/slipway/certificates")
 RELEASE = "r1"
+# Seconds within which a process starts.
+START = 60
 # In the place of a release's Python. It says what it was handed, and that it has started; -I: the environment may hold
 # anything.
 APP = """#!/usr/bin/python3 -IB
@@ -39,10 +42,12 @@ def told(path):
 directory = os.environ.get("CREDENTIALS_DIRECTORY")
 credentials = {path.name: told(path) for path in Path(directory).iterdir()} if directory else {}
 handed = {"environment": told(Path("/proc/self/environ")), "credentials": credentials}
-Path(os.environ["STATE_DIRECTORY"], "handed").write_text(json.dumps(handed))
-address = os.environ["NOTIFY_SOCKET"].replace("@", "\\0", 1)
-with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service_manager:
-    service_manager.sendto(b"READY=1", address)
+state = Path(os.environ["STATE_DIRECTORY"])
+(state / "new").write_text(json.dumps(handed))
+(state / "new").rename(state / "handed")
+if address := os.environ.get("NOTIFY_SOCKET"):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service_manager:
+        service_manager.sendto(b"READY=1", address.replace("@", "\\0", 1))
 signal.pause()
 """
 
@@ -132,7 +137,12 @@ def _handed(app: Mapping[str, Any]) -> dict[str, Any]:
         make_directory(release / "src")
         # It looks at the units, and at what systemd says of them.
         service = layout.unit(slots.stage(RELEASE, files), "service")
-        slots.systemd.start(service, 60)
+        slots.systemd.start(service, START)
+        # Of a server that does not say when it has started, systemd knows no more than that there is a process.
+        end = time.monotonic() + START
+        while not (layout.state / "handed").exists():
+            assert time.monotonic() < end, f"{service} wrote nothing within {START} s"
+            time.sleep(0.05)
         found: dict[str, Any] = json.loads((layout.state / "handed").read_text())
         return found
     finally:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hosts import Site
+from hosts import Site, play
 from sourcing import HOME, HTTPS, INDEX_OPTION, PACKAGE, SSH, Sources, watched
 
 
@@ -18,6 +18,7 @@ def sources(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[So
     yield made
     made.take_away()
     made.inside(f"dpkg --purge {PACKAGE}")
+    play(site.container)
 
 
 def test_private_sources(sources: Sources) -> None:
