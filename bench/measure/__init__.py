@@ -1,0 +1,1 @@
+"""What it costs, as ratios inside one run: ``make bench``."""
