@@ -56,6 +56,10 @@ molecule: ## a scenario on hosts that boot systemd: SCENARIO=default LIMIT=debia
 deploys: ## deploys under load, and cut off, in small counts: a table at the end
 	@$(MAKE) --no-print-directory molecule SCENARIO=deploys
 
+.PHONY: servers
+servers: ## every server for the same apps, and from one to another under load: a table at the end
+	@$(MAKE) --no-print-directory molecule SCENARIO=servers
+
 .PHONY: edge
 edge: ## certificates from a CA, and nginx against what it may meet: a table at the end
 	@$(MAKE) --no-print-directory molecule SCENARIO=edge
@@ -72,14 +76,23 @@ hardening: ## what an intruder in an app can do, and where a secret might be: ta
 removal: ## a host before Slipway and after it, compared file by file and unit by unit
 	@$(MAKE) --no-print-directory molecule SCENARIO=removal
 
+.PHONY: apps
+apps: ## apps that others wrote, of Django, Litestar, Flask and FastAPI with PostgreSQL: a table at the end
+	@$(MAKE) --no-print-directory molecule SCENARIO=apps
+
 .PHONY: soak
-soak: ## these four in full, which takes about three hours
-	@for target in deploys edge faults hardening; do SLIPWAY_SOAK=1 $(MAKE) --no-print-directory $$target || exit; done
+soak: ## deploys, edge, faults and hardening in full, and apps, which takes about three hours
+	@for target in deploys edge faults hardening apps; do SLIPWAY_SOAK=1 $(MAKE) --no-print-directory $$target || exit; done
 
 .PHONY: judge
 judge: ## outside judges of TLS, headers, nginx, strange requests and slow clients: into docs/judges.md
 	@scripts/testbed controller engine images judge
 	@cd bench && ../.venv/bin/python -m judge $(JUDGE)
+
+.PHONY: bench
+bench: ## what it costs, in ratios, against the floor, by hand and tutorials: into docs/bench.md; PART=path QUICK=1
+	@scripts/testbed controller engine images slipway/debian:13 bench
+	@cd bench && ../.venv/bin/python -m measure $(PART) $(if $(QUICK),--quick)
 
 .PHONY: browser
 browser: demo ## the demo from outside: over HTTPS, and in a real browser
@@ -92,13 +105,15 @@ docs: ## write the roles' READMEs anew, from their argument specs
 	@.venv/bin/python scripts/docs
 
 .PHONY: requirements
-requirements: ## pin all packages anew: controller, uv, the apps' server, the oldest server that is tested, judges
+requirements: ## pin all packages anew: controller, uv, servers, the oldest that are tested, starters, judges, plots
 	@scripts/testbed controller
-	@for name in requirements roles/python/files/uv roles/app/files/server/requirements tests/unit/worker_oldest \
-	    roles/certificates/files/certbot bench/judge/requirements; do \
-	  case $$name in requirements | bench/*) python=3.13 ;; */certbot) python=3.10 ;; *) python=3.11 ;; esac; \
+	@for name in requirements roles/python/files/uv $(basename $(wildcard roles/app/files/server/*.in)) \
+	    tests/unit/worker_oldest tests/unit/servers_oldest roles/certificates/files/certbot molecule/servers/notes/requirements \
+	    molecule/apps/starters bench/judge/requirements bench/measure/requirements; do \
+	  case $$name in requirements | bench/* | */starters) python=3.13 ;; */certbot) python=3.10 ;; *) python=3.11 ;; esac; \
 	  UV_SYSTEM_CERTS=1 .cache/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-	    --only-binary :all: --no-binary sslyze --python-version $$python --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt || exit; \
+	    --only-binary :all: --no-binary sslyze --no-binary termcolor --python-version $$python \
+	    --custom-compile-command 'make requirements' $$name.in --output-file $$name.txt || exit; \
 	done
 	@! command -v npm >/dev/null || npm install --prefix bench/judge --package-lock-only --ignore-scripts \
 	  --omit-lockfile-registry-resolved --no-audit --no-fund

@@ -14,8 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.slipway.asgi.plugins.filter.status_lines import HEAD, WIDTH
+from ansible_collections.slipway.asgi.plugins.plugin_utils.apps import load_variables
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+CHECKLIST = (ROOT / "docs/checklist.md").read_text()
+# What an inventory can say beside the options of roles.
+BESIDE = {name for name in load_variables(ROOT / "roles") if name.startswith("slipway_")}
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("roles/*/README.md"))]
 # What generating reads and writes.
 SOURCES = ["README.md", "roles", "playbooks", "scripts"]
@@ -75,14 +81,18 @@ def test_roles_mean_the_same_by_one_key_of_an_app() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text()
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
-    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        else:
-            assert (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith("https://"):
+            name, _, anchor = target.partition("#")
+            there = page.parent / name if name else page
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), target
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page can be reached by."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_commands_of_the_readme_are_there() -> None:
@@ -93,20 +103,43 @@ def test_commands_of_the_readme_are_there() -> None:
         assert (ROOT / path).is_file(), path
 
 
+def test_the_table_of_the_readme_has_the_columns_of_the_filter_and_its_width() -> None:
+    found = re.search(r"playbooks/status\.yml\n.*?```text\n(.*?)```", README, re.DOTALL)
+    assert found
+    head, *lines = found[1].splitlines()
+    assert head.split() == " ".join(HEAD).split()
+    assert max(map(len, lines)) <= WIDTH
+
+
+def test_the_checklist_names_variables_defaults_and_tests_that_there_are() -> None:
+    tables = "\n".join(page.read_text() for page in PAGES)
+    defaults = dict(re.findall(r"^\| `([^`]+)` \| [^|]+ \| (.+?) \| ", tables, re.MULTILINE))
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| (\[.+) \|$", CHECKLIST, re.MULTILINE)
+    assert len(rows) > 50
+    for point, variables, shown, tests in rows:
+        names = re.findall(r"`([^`]+)`", variables)
+        for name, default in zip(names, shown.split(", ") if names else [], strict=True):
+            assert default == defaults[name] if name in defaults else name in BESIDE, f"{name}: {point}"
+        for name, path in re.findall(r"\[([^]]+)\]\(\.\./([^)]+)\)", tests):
+            assert re.search(rf"\bdef {name}\(", (ROOT / path).read_text()), f"{name}: {point}"
+
+
 def test_each_dependency_has_its_reason() -> None:
     rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", README.partition("### Dependencies")[2], re.MULTILINE)
     explained = {name for row in rows for name in row.split(", ")}
     assert "with its DNS plugins" in explained
     controller = re.findall(r"^([A-Za-z0-9-]+)[^#\s]*==", (ROOT / "requirements.in").read_text(), re.MULTILINE)
     judges = re.findall(r"^([a-z0-9-]+)==", (ROOT / "bench/judge/requirements.in").read_text(), re.MULTILINE)
+    starters = re.findall(r"^([a-z0-9-]+)==", (ROOT / "molecule/apps/starters.in").read_text(), re.MULTILINE)
     judges += json.loads((ROOT / "bench/judge/package.json").read_text())["dependencies"]
-    server = re.findall(
-        r"^([a-z0-9-]+)==", (ROOT / "roles/app/files/server/requirements.txt").read_text(), re.MULTILINE
-    )
-    play = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())[0]
-    host = re.findall(r"'([a-z0-9-]+)'", play["roles"][0]["vars"]["host_packages"])
+    bench = re.findall(r"^([a-z0-9-]+)==", (ROOT / "bench/measure/requirements.in").read_text(), re.MULTILINE)
+    servers = "".join(path.read_text() for path in (ROOT / "roles/app/files/server").glob("*.txt"))
+    server = re.findall(r"^([a-z0-9-]+)==", servers, re.MULTILINE)
+    roles = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())[0]["roles"]
+    passed = next(role["vars"]["host_packages"] for role in roles if "host_packages" in role.get("vars", {}))
+    host = re.findall(r"'([a-z0-9-]+)'", passed)
     host += yaml.safe_load((ROOT / "roles/host/vars/main.yml").read_text())["__host_packages"]
-    assert {"git", "certbot", "dnspython", *controller, *judges, *server, *host} <= explained
+    assert {"git", "certbot", "dnspython", *controller, *judges, *starters, *bench, *server, *host} <= explained
 
 
 def resolve(playbook: Playbook, clone: Path, apps: str) -> dict[str, Any]:
@@ -135,3 +168,13 @@ def test_the_mistakes_in_the_readme_are_what_is_said_of_them(playbook: Playbook,
     assert found
     message = resolve(playbook, tmp_path / "slipway", found[1])["msg"]
     assert found[2].strip().replace(MINE, "") in message
+
+
+def test_the_entries_of_frameworks_are_those_that_the_scenario_runs() -> None:
+    run = yaml.safe_load((ROOT / "molecule/apps/inventory.yml").read_text())["slipway"]["vars"]["slipway_apps"]
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/frameworks.md").read_text(), re.DOTALL)
+    shown = {name: app for block in blocks for name, app in yaml.safe_load(block)["slipway_apps"].items()}
+    for app in (*run.values(), *shown.values()):
+        # A reader's own lies elsewhere.
+        app["source"]["path"] = Path(app["source"]["path"]).name
+    assert shown == run
