@@ -81,8 +81,8 @@ apps: ## apps that others wrote, of Django, Litestar, Flask and FastAPI with Pos
 	@$(MAKE) --no-print-directory molecule SCENARIO=apps
 
 .PHONY: soak
-soak: ## deploys, edge, faults and hardening in full, and apps, which takes about three hours
-	@for target in deploys edge faults hardening apps; do SLIPWAY_SOAK=1 $(MAKE) --no-print-directory $$target || exit; done
+soak: ## deploys, servers, edge, faults and hardening in full counts, and apps: more than three hours
+	@for target in deploys servers edge faults hardening apps; do SLIPWAY_SOAK=1 $(MAKE) --no-print-directory $$target || exit; done
 
 .PHONY: judge
 judge: ## outside judges of TLS, headers, nginx, strange requests and slow clients: into docs/judges.md

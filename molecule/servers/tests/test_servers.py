@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import websockets
-from deploying import LEAST, Deploys
+from deploying import LEAST, SOAK, Deploys
 from hosts import exposure, look, wait_until
 
 DEFAULT = "gunicorn"
-# From one to the next; the first is what each app has been deployed with.
+# From one to the next and around, in full from each to each other; the first is what each app has been deployed with.
 WAYS = {
-    "guestbook": [DEFAULT, "uvicorn", DEFAULT, "hypercorn", DEFAULT],
-    "notes": ["gunicorn-wsgi", "waitress", "gunicorn-wsgi"],
+    "guestbook": [DEFAULT, "uvicorn", DEFAULT, "hypercorn", *(["uvicorn", "hypercorn"] if SOAK else [])],
+    "notes": ["gunicorn-wsgi", "waitress"],
 }
 
 
@@ -98,7 +98,7 @@ def logged(deploys: Deploys, identifier: str) -> dict[str, Any]:
 
 
 def test_from_each_server_to_the_next(deploys: Deploys) -> None:
-    servers = WAYS[deploys.app]
+    servers = [*WAYS[deploys.app], WAYS[deploys.app][0]]
     verify(deploys, servers[0])
     for before, server in itertools.pairwise(servers):
         row = deploys.row(f"{deploys.app}: from {before} to {server}")
