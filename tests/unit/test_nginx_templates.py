@@ -544,6 +544,13 @@ def test_nginx_is_locked_down_and_tried_in_the_same_sandbox(master: str, score: 
         assert float(re.findall(r"Overall exposure level for \S+: ([0-9.]+)", shown)[0]) == score
 
 
+def test_a_restart_does_not_wait_for_websockets() -> None:
+    drop_in = render()["/etc/systemd/system/nginx.service.d/50-slipway-sandbox.conf"]
+    stops = [line.partition("=")[2] for line in drop_in.splitlines() if line.startswith("ExecStop=")]
+    # The first takes the distribution's away.
+    assert stops[0] == "" and [re.findall(r"--retry (\S+)", stop) for stop in stops[1:]] == [["QUIT/1"]]
+
+
 def test_the_journal_of_requests_is_nginxs_alone_and_within_bounds() -> None:
     files = render(nginx_journal_max="300M")
     settings = files["/etc/systemd/journald@requests.conf"].splitlines()
