@@ -294,13 +294,13 @@ def test_messages_that_come_back_are_counted_and_those_that_do_not(tmp_path: Pat
 
         async with websockets.serve(repeat, "127.0.0.1", 0, ssl=context) as server:
             port = next(iter(server.sockets)).getsockname()[1]
-            return await path.echo("127.0.0.1", f"shop.example.com:{port}", certificate, 0.2)
+            return await path.echo("127.0.0.1", f"shop.example.com:{port}", certificate, 3)
 
     good = asyncio.run(ask(""))
     assert good.requests > path.SOCKETS and good.failed == 0
     wrong = asyncio.run(ask("another"))
     assert wrong.failed == wrong.requests
-    nobody = asyncio.run(path.echo("127.0.0.1", "shop.example.com:1", certificate, 0.2))
+    nobody = asyncio.run(path.echo("127.0.0.1", "shop.example.com:1", certificate, 3))
     assert nobody.failed >= nobody.requests
 
 
