@@ -116,6 +116,18 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.3)
 
 
+def journal(host: Any, options: str) -> list[str]:
+    """Lines of the journal, all of them: a file that journald is just making longer is left out by journalctl."""
+    shown: list[Any] = []
+
+    def is_whole() -> bool:
+        shown[:] = [host.run(f"journalctl --no-pager --output=cat {options}")]
+        return shown[0].rc == 0 and "ignoring file" not in shown[0].stderr
+
+    wait_until(is_whole, 10, "the whole journal can be read")
+    return str(shown[0].stdout).splitlines()
+
+
 def look(host: Any, app: str = APP) -> dict[str, Any]:
     """What is live now: the slot, its unit, the master's pid and the workers'."""
     slot = host.check_output(f"basename $(readlink /srv/slipway/{app}/live)")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from deploying import Deploys
-from hosts import APP, DOMAIN, ROOT, Site, exposure, look, wait_until
+from hosts import APP, DOMAIN, ROOT, Site, exposure, journal, look, wait_until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -33,14 +33,13 @@ print(head.split()[1], body)
 
 def requests(host: Any, text: str) -> list[dict[str, Any]]:
     """The requests in the journal that have a text in them."""
-    shown = host.check_output("journalctl --namespace=requests --identifier=nginx --output=cat --quiet --since=-10min")
-    return [json.loads(line) for line in shown.splitlines() if text in line]
+    lines = journal(host, "--namespace=requests --identifier=nginx --quiet --since=-10min")
+    return [json.loads(line) for line in lines if text in line]
 
 
 def records(host: Any, unit: str, since: float) -> list[dict[str, Any]]:
     """What the processes of a unit have said since a time of the epoch, all of which is JSON."""
-    shown = host.check_output(f"journalctl --output=cat --quiet --since=@{since:.6f} _SYSTEMD_UNIT={unit}")
-    return [json.loads(line) for line in shown.splitlines()]
+    return [json.loads(line) for line in journal(host, f"--quiet --since=@{since:.6f} _SYSTEMD_UNIT={unit}")]
 
 
 def asked(host: Any, path: str, source: str = PROMETHEUS, name: str = DOMAIN) -> tuple[int, str]:

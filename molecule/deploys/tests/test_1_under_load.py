@@ -18,7 +18,7 @@ from deploying import (
     seconds_on_the_host,
 )
 from disks import small_releases
-from hosts import ROOT, look, wait_until
+from hosts import ROOT, journal, look, wait_until
 
 SILENCE_SECONDS = 0.25
 ROLLBACK_SECONDS = 3.0
@@ -58,9 +58,9 @@ def test_reloads(deploys: Deploys, soak: bool) -> None:
         for _ in range(18 if soak else 1):
             time.sleep(2)
             reloaded(lambda: deploys.host.check_output(f"systemctl reload {look(deploys.host)['unit']}"))
-        lines = deploys.host.check_output(f"journalctl --unit={look(deploys.host)['unit']} --output=cat --since=-5min")
+        lines = journal(deploys.host, f"--unit={look(deploys.host)['unit']} --since=-5min")
         reloaded(lambda: deploys.deploy(playbook="reload", max_requests=0))
-    recycled = lines.count("Maximum request limit")
+    recycled = sum("Maximum request limit" in line for line in lines)
     row.note = f"{recycled} workers recycled"
     assert recycled
     row.hold()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import websockets
 from deploying import LEAST, SOAK, Deploys
-from hosts import exposure, look, wait_until
+from hosts import exposure, journal, look, wait_until
 
 DEFAULT = "gunicorn"
 # From one to the next and around, in full from each to each other; the first is what each app has been deployed with.
@@ -73,7 +73,7 @@ def verify(deploys: Deploys, server: str) -> None:
     )
     # What the server says of itself is a line of JSON each.
     unit = look(host, deploys.app)["unit"]
-    said = host.check_output(f"journalctl --output=cat --unit={unit} --identifier=python --lines=20").splitlines()
+    said = journal(host, f"--unit={unit} --identifier=python --lines=20")
     assert said and all(json.loads(text)["slot"] == about["slot"] for text in said)
     if deploys.app == "guestbook":
         assert about["release"] in json.dumps(asyncio.run(first_words(deploys)))
@@ -91,10 +91,15 @@ async def first_words(deploys: Deploys) -> Any:
 
 def logged(deploys: Deploys, identifier: str) -> dict[str, Any]:
     """The line of a request among those of nginx."""
-    command = f"journalctl --namespace=requests --output=cat --since=-1min | grep {identifier}"
-    wait_until(lambda: deploys.host.run(command).rc == 0, 10, "the request is logged")
-    found: dict[str, Any] = json.loads(deploys.host.check_output(command))
-    return found
+    found: list[dict[str, Any]] = []
+
+    def is_found() -> bool:
+        lines = journal(deploys.host, "--namespace=requests --since=-1min")
+        found[:] = [json.loads(line) for line in lines if identifier in line]
+        return bool(found)
+
+    wait_until(is_found, 10, "the request is logged")
+    return found[0]
 
 
 def test_from_each_server_to_the_next(deploys: Deploys) -> None:
