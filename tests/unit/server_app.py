@@ -1,6 +1,7 @@
 """Two apps that test_servers.py serves, for ASGI and for WSGI: what they were told of the client, at once or slowly."""
 
 import asyncio
+import logging
 import multiprocessing
 import signal
 import subprocess
@@ -17,6 +18,12 @@ def family() -> str:
     status = subprocess.run(["grep", "SigIgn", "/proc/self/status"], check=True, capture_output=True, text=True).stdout
     ignores = int(status.split()[1], 16) >> (signal.SIGTERM - 1) & 1
     return f"{not multiprocessing.current_process().daemon} {bool(ignores)}"
+
+
+def logs() -> None:
+    """Log on two levels."""
+    logging.getLogger("shop").info("sold")
+    logging.getLogger("shop").warning("scarce")
 
 
 async def asgi(scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[..., Awaitable[None]]) -> None:
@@ -36,6 +43,8 @@ async def asgi(scope: Message, receive: Callable[[], Awaitable[Message]], send: 
         pass
     if scope["path"] == "/slow":
         await asyncio.sleep(SLOW_SECONDS)
+    if scope["path"] == "/logs":
+        logs()
     body = family() if scope["path"] == "/family" else f"{scope['client'][0]} {scope['scheme']}"
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": body.encode()})
@@ -44,6 +53,8 @@ async def asgi(scope: Message, receive: Callable[[], Awaitable[Message]], send: 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     if environ["PATH_INFO"] == "/slow":
         time.sleep(SLOW_SECONDS)
+    if environ["PATH_INFO"] == "/logs":
+        logs()
     body = f"{environ['REMOTE_ADDR']} {environ['wsgi.url_scheme']}"
     if environ["PATH_INFO"] == "/family":
         body = family()

@@ -18,7 +18,12 @@ from worker_client import Client, WebSocket
 
 __all__ = ["python", "serve"]
 
-CONFIGURATION = "import slipway_log\nslipway_log.configure()\nlogger_class = slipway_log.gunicorn_logger\n"
+CONFIGURATION = """
+import os, slipway_log
+os.environ["SLIPWAY_LOG_LEVEL"] = "{}"
+slipway_log.configure()
+logger_class = slipway_log.gunicorn_logger
+"""
 ALWAYS = {"time", "level", "logger", "message", "app", "release", "slot", "pid"}
 WSGI_APP = """
 import logging
@@ -78,7 +83,7 @@ async def reload(server: Server) -> None:
 
 @pytest.fixture
 def talk(serve: Callable[..., Server], tmp_path: Path) -> Talk:
-    (tmp_path / "gunicorn.conf.py").write_text(CONFIGURATION)
+    (tmp_path / "gunicorn.conf.py").write_text(CONFIGURATION.format("info"))
     return Talk(serve("--config", str(tmp_path / "gunicorn.conf.py")))
 
 
@@ -135,6 +140,25 @@ def test_an_app_that_sets_logging_up_keeps_its_way_and_no_record_comes_twice(tal
     assert not [line for line in talk.lines() if '"mine"' in line]
 
 
+def test_another_level_comes_with_a_reload(talk: Talk, tmp_path: Path) -> None:
+    async def reload_with(level: str) -> None:
+        (tmp_path / "gunicorn.conf.py").write_text(CONFIGURATION.format(level))
+        before = await talk.server.reload()
+        await asyncio.to_thread(talk.server.wait, lambda: not before & talk.server.workers(), "those before are gone")
+
+    run(reload_with("debug"))
+    (record,) = talk.of("/log/debug")
+    assert record["level"] == "debug"
+    run(reload_with("error"))
+    before = len(talk.lines())
+    talk.of("/log/info", 0)
+    (record,) = talk.of("/log/exception")
+    assert record["level"] == "error"
+    run(reload_with("error"))
+    # The server keeps to it as well, and says nothing of the reload.
+    assert [record["message"] for record in talk.records()[before:]] == ["the sale failed"]
+
+
 def test_a_websocket_has_the_id_of_its_request(talk: Talk) -> None:
     scope = {"type": "websocket", "headers": [(b"host", b"x"), (b"x-request-id", b"id-7")]}
     slipway_log.enter_scope(scope)
@@ -151,7 +175,7 @@ def test_a_websocket_has_the_id_of_its_request(talk: Talk) -> None:
 
 def test_wsgi_has_ids_and_no_line_for_each_request(python: Path, tmp_path: Path) -> None:
     (tmp_path / "shop_wsgi.py").write_text(WSGI_APP)
-    (tmp_path / "gunicorn.conf.py").write_text(CONFIGURATION)
+    (tmp_path / "gunicorn.conf.py").write_text(CONFIGURATION.format("info"))
     log = tmp_path / "log"
     command = [str(python), "-m", "gunicorn", "--config=gunicorn.conf.py", "--worker-class=gthread", "--bind=unix:s"]
     with log.open("w") as stream:

@@ -30,6 +30,7 @@ APP: dict[str, Any] = {
     "workers": "auto",
     "preload": False,
     "max_requests": 1000,
+    "log_level": "info",
     "environment": {"GREETING": 'say "hi" for $5, 100% \\ done', "B": 1},
     "secrets": {"session_key": "slipway_apps.shop.secrets.session_key", "database_url": "elsewhere"},
     "secret_environment": {"API_KEY": "elsewhere"},

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -47,10 +48,10 @@ class Server:
         self,
         name: str,
         directory: Path,
-        entrypoint: str = "",
         locked: tuple[str, Path] | None = None,
         more: Sequence[socket.socket] = (),
         script: str = "",
+        **options: Any,
     ) -> None:
         self.directory = directory
         python = environment_of(*(locked or (name, FILES / f"server/{name}.txt")))
@@ -58,7 +59,8 @@ class Server:
         for path in (source, runtime, configuration):
             path.mkdir(parents=True)
         (source / "server_app.py").write_text((ROOT / "tests/unit/server_app.py").read_text())
-        files = slot(server=name, entrypoint=entrypoint or f"server_app:{APPS[name]}", workers="2", drain_seconds=5)
+        options = {"entrypoint": f"server_app:{APPS[name]}", "workers": "2", "drain_seconds": 5, **options}
+        files = slot(server=name, **options)
         for path, text in files.items():
             if path.endswith(".py"):
                 (configuration / path).write_text(text)
@@ -132,6 +134,15 @@ def test_it_says_in_json_that_it_has_started(server: Server) -> None:
     said = [json.loads(line) for line in (server.directory / "log").read_text().splitlines()]
     assert any(line["level"] == "info" for line in said)
     assert {(line["app"], line["release"], line["slot"]) for line in said} == {("shop", "r1", "blue")}
+
+
+def test_the_log_level(name: str, tmp_path: Path) -> None:
+    server = Server(name, tmp_path, log_level="warning")
+    server.ask("/logs")
+    server.process.terminate()
+    assert server.process.wait(SOON) == 0
+    said = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(line["level"], line["message"]) for line in said] == [("warning", "scarce")]
 
 
 @pytest.mark.parametrize("name", [name for name, kind in APPS.items() if kind == "wsgi"], indirect=True)
@@ -240,7 +251,7 @@ def test_a_reload_replaces_the_workers(server: Server) -> None:
 
 
 def test_a_function_that_makes_the_app(tmp_path: Path) -> None:
-    server = Server("uvicorn", tmp_path, "server_app:make()")
+    server = Server("uvicorn", tmp_path, entrypoint="server_app:make()")
     assert server.ask().status == 200
     server.process.terminate()
     assert server.process.wait(SOON) == 0

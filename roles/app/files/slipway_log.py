@@ -132,11 +132,15 @@ HANDLER = _Console()
 
 
 def configure() -> None:
-    """Send the records of all loggers that way, from INFO on, and warnings and exceptions that nobody caught."""
+    """Send the records of all loggers that way, and warnings and exceptions that nobody caught.
+
+    SLIPWAY_LOG_LEVEL names the level from which on: debug, info, warning, error or critical. Called again, as by a
+    reload, it takes up another one.
+    """
     HANDLER.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.addHandler(HANDLER)
-    root.setLevel(logging.INFO)
+    root.setLevel(os.environ["SLIPWAY_LOG_LEVEL"].upper())
     warnings.showwarning = _warned
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
@@ -150,6 +154,8 @@ def gunicorn_logger() -> type:
         def setup(self, cfg: Any) -> None:
             super().setup(cfg)
             self.error_log.handlers = [HANDLER]
+            # The root logger's, which a reload may change.
+            self.error_log.setLevel(logging.NOTSET)
 
     return JsonLogger
 

@@ -55,11 +55,13 @@ def begin(kind: str, package: str, oldest: str) -> argparse.Namespace:
     parser.add_argument("--max-requests", type=int, default=0)
     parser.add_argument("--ready-seconds", type=int)
     parser.add_argument("--drain-seconds", type=int, required=True)
+    parser.add_argument("--log-level", required=True)
     options = parser.parse_args()
     options.size = slipway_sizing.size(kind, options.workers, options.threads)
     slipway_sizing.note(options.size)
     os.environ["SLIPWAY_RELEASE"] = release()
     os.environ["SLIPWAY_ENTRYPOINT"] = options.entrypoint
+    os.environ["SLIPWAY_LOG_LEVEL"] = options.log_level
     slipway_log.configure()
     return options
 
