@@ -34,7 +34,10 @@ def bare(removal: Host) -> Snapshot:
 
 
 def test_one_app_leaves_nothing_and_the_other_as_it_was(removal: Host, tmp_path: Path) -> None:
+    # What Prometheus is told is as old as five minutes.
+    tell = "systemctl start slipway-metrics.service"
     removal.play()
+    removal.host.check_output(tell)
     before = removal.snapshot()
     apps = yaml.safe_load((ROOT / "molecule/removal/inventory.yml").read_text())["slipway"]["vars"]["slipway_apps"]
     apps[APP]["source"]["path"] = str(ROOT / "sample_app")
@@ -48,6 +51,7 @@ def test_one_app_leaves_nothing_and_the_other_as_it_was(removal: Host, tmp_path:
     removal.play(inventories=(layer,))
     assert removal.host.file("/srv/slipway/blog/live").exists
     removal.play("remove", "-e", "app=blog", "-e", "remove_data=true", inventories=(layer,))
+    removal.host.check_output(tell)
     rests = copy.deepcopy(RESTS)
     rests["file"] |= dict.fromkeys(("/etc/nginx/slipway/current", "/etc/nginx/slipway/generations*"), "a number")
     rests["file"]["/var/lib/slipway-acme/report.json"] = "what the CA said last, and when"
