@@ -34,7 +34,7 @@ RESTS = {
         "/var/lib/dpkg/*": "what dpkg knows of packages",
         "/var/lib/systemd/*": "systemd's own clocks",
         "/var/log/*": "what was logged",
-        "/var/tmp/systemd-private-*": "as long as a service runs",
+        "*/systemd-private-*": "as long as a service runs",
     },
     "user": dict.fromkeys(("prometheus", "systemd-timesync"), "Debian's packages leave their users"),
     "group": dict.fromkeys(("prometheus", "systemd-timesync"), "Debian's packages leave their users"),
