@@ -142,7 +142,9 @@ def test_the_log_level(name: str, tmp_path: Path) -> None:
     server.process.terminate()
     assert server.process.wait(SOON) == 0
     said = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert [(line["level"], line["message"]) for line in said] == [("warning", "scarce")]
+    assert [line["message"] for line in said if line["logger"] == "shop"] == ["scarce"]
+    # A server may warn, too: waitress does of a request that comes before its threads are ready.
+    assert {line["level"] for line in said} == {"warning"}
 
 
 @pytest.mark.parametrize("name", [name for name, kind in APPS.items() if kind == "wsgi"], indirect=True)
